@@ -1,0 +1,120 @@
+"""Responses into bytes: the head, and how the end of the body is marked. No I/O here.
+
+RFC 9112 section 6: a body's end is known by its length, by chunks, or by the end of the connection. `plan` decides
+which, from the request's version and the response's body; nothing a handler puts in its headers can contradict it.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+
+from acceptor.messages import Response, file_size
+from acceptor.wire import RequestHead
+
+__all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "plan"]
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Framing(enum.Enum):
+    """How the end of a response's body is marked."""
+
+    NO_BODY = "no body"
+    """HEAD, 204 and 304: RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5."""
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+    """By the end of the connection: a body of unknown length to an HTTP/1.0 client."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What `plan` decided."""
+
+    head: bytes
+    """Status line and headers, up to and including the empty line."""
+    framing: Framing
+    length: int
+    """Bytes of the body, under LENGTH."""
+    keep_alive: bool
+
+
+def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
+    """Decide on the framing of `response` to `request` and write its head.
+
+    keep_alive: whether the server would keep the connection. The plan may still say no.
+    """
+    status, body = response.status, response.body
+    given: int | None = None
+    lines = [_status_line(status), _date_line()]
+    for name, value in response.headers:
+        if name == b"content-length":
+            given = int(value)
+        elif name == b"connection":
+            keep_alive = keep_alive and b"close" not in value.lower()
+        else:
+            lines.append(b"%s: %s\r\n" % (name, value))
+
+    framing, known = Framing.LENGTH, given
+    if isinstance(body, bytes):
+        if given is None or request.method != "HEAD":  # the answer to a HEAD may announce a body that it has not got
+            known = len(body)
+    elif known is None:
+        known = file_size(body)
+    if status in (204, 304):
+        framing = Framing.NO_BODY  # and no Content-Length: RFC 9110 section 8.6
+    else:
+        if known is not None:
+            lines.append(b"content-length: %d\r\n" % known)
+        elif request.version == "1.1":
+            framing = Framing.CHUNKED
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            framing, keep_alive = Framing.CLOSE, False
+        if request.method == "HEAD":
+            framing = Framing.NO_BODY
+    if not keep_alive:
+        lines.append(b"connection: close\r\n")
+    elif request.version == "1.0":
+        lines.append(b"connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return Plan(b"".join(lines), framing, known or 0, keep_alive)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of `data`, which must not be empty: RFC 9112 section 7.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def error_bytes(status: int, text: str, headers: bytes = b"") -> bytes:
+    """A whole response that ends its connection, for when there is no request to answer. `text` goes to the client."""
+    body = text.encode() + b"\n"
+    return (b"%b%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (_status_line(status), _date_line(), headers, len(body), body))
+
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+_date = (0, b"")
+"""The second, and its Date line. Replaced whole, so any thread may read or replace it at any time."""
+
+
+def _date_line() -> bytes:
+    """RFC 9110 section 6.6.1; formatted once a second."""
+    global _date
+    now = int(time.time())
+    second, line = _date
+    if second != now:
+        line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        _date = now, line
+    return line

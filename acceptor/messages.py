@@ -1,0 +1,221 @@
+"""The contract between the acceptor and a handler: Request, Response, and the errors that cross it.
+
+A handler is any callable that takes a `Request` and returns what to answer:
+
+    def hello(request: Request) -> str:
+        return "Hello, World"
+
+It returns a `Response`, or a str or bytes, which means a Response of it with status 200. It runs on whichever thread
+the taskmaster serves the connection with, so it may block, and it may be running in many threads at once. What it
+raises becomes a 500 without details, and one log line with the traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from http import HTTPStatus
+from typing import BinaryIO, TypeAlias
+from urllib.parse import unquote
+
+__all__ = ["BodyError", "ClientDisconnectedError", "HTTPError", "Handler", "Headers", "Request", "Response"]
+
+Body: TypeAlias = "str | bytes | BinaryIO | Iterable[bytes]"
+
+
+class Headers(Mapping[str, str]):
+    """Request headers: names in any case, values as str (latin-1, as RFC 9110 section 5.5 leaves bytes >= 0x80 opaque).
+
+    A name sent more than once reads as its values joined with ", " (RFC 9110 section 5.3); `get_all` keeps them apart.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
+        self.raw = raw
+        """The pairs as received, in order, names in lower case."""
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value sent under `name`, in order; empty if there is none."""
+        wanted = name.lower().encode("latin-1", "replace")
+        return [value.decode("latin-1") for key, value in self.raw if key == wanted]
+
+    def __getitem__(self, name: str) -> str:
+        values = self.get_all(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self.raw))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self.raw})
+
+    def __repr__(self) -> str:
+        return f"Headers({self.raw!r})"
+
+
+class Request:
+    """One request. Belongs to the thread that runs its handler, until the handler's response has been sent."""
+
+    def __init__(self, method: str, target: str, version: str, headers: Headers, *, peer: tuple[str, int] = ("", 0),
+                 scheme: str = "http", body: io.RawIOBase | None = None) -> None:
+        self.method = method
+        """As sent, and so case-sensitive: "GET" (RFC 9110 section 9.1)."""
+        self.target = target
+        """As sent: "/caf%C3%A9?page=2" (RFC 9112 section 3.2)."""
+        self.version = version
+        """"1.1" or "1.0"."""
+        self.headers = headers
+        self.peer = peer
+        """Address and port at the other end of the connection: ("203.0.113.7", 49152)."""
+        self.scheme = scheme
+        self._raw_body = body
+
+    @cached_property
+    def path(self) -> str:
+        """The target's path, percent-decoded as UTF-8: "/café". What is not UTF-8 becomes U+FFFD, never an error."""
+        return unquote(self.target.partition("?")[0], errors="replace")
+
+    @property
+    def query(self) -> str:
+        """The target's query as sent, without the "?": "page=2"; empty if there is none."""
+        return self.target.partition("?")[2]
+
+    @cached_property
+    def body(self) -> io.BufferedReader:
+        """The request's body, as a binary file that is read as it arrives.
+
+        `read(n)` blocks until n bytes have come or the body ends, `read1()` until any have; iterating gives lines. A
+        client that asked for `100 Continue` gets it when the body is first read, not before. Raises `BodyError`
+        (answered 400 or 408) if what comes is not a body, `ClientDisconnectedError` if nothing comes any more.
+        """
+        return io.BufferedReader(self._raw_body or io.BytesIO(), 65536)
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.target} from {self.peer[0]}:{self.peer[1]}>"
+
+
+class Response:
+    """What a handler answers.
+
+    body: str (sent as UTF-8) or bytes; a binary file, sent from its current position to its end and then closed; or
+        an iterable of bytes, sent as they come (chunked, unless `headers` has a Content-Length) and then closed if it
+        has a close().
+    status: 200 to 999; with 204 and 304, as in answer to HEAD, the body is not sent.
+    headers: a mapping, or pairs if a name repeats. Content-Type is added unless it is there: "text/plain;
+        charset=utf-8" for str, "application/octet-stream" for the rest. Date and Transfer-Encoding are the server's
+        business. Content-Length is, too, where the body is str or bytes; it counts for files, for iterables, and in
+        answer to HEAD. "Connection: close" is honoured.
+
+    TypeError or ValueError for anything else, a header that could smuggle a line (CR, LF or NUL) included. A Response
+    of str or bytes may be returned any number of times, from any number of threads.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: Body = b"", status: int = 200,
+                 headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ValueError(f"status={status!r}: pass a final status, a whole number from 200 to 999")
+        self.status = int(status)
+        kind = "application/octet-stream"
+        if isinstance(body, str):
+            body, kind = body.encode(), "text/plain; charset=utf-8"
+        elif isinstance(body, (bytearray, memoryview)):
+            body = bytes(body)
+        elif isinstance(body, Mapping) or not (isinstance(body, (bytes, Iterable)) or hasattr(body, "read")):
+            raise TypeError(f"body={body!r} ({type(body).__name__}): pass str, bytes, a binary file, or an iterable of "
+                            "bytes")
+        self.body = body
+        self.headers = _encode_headers(headers)
+        if not any(name == b"content-type" for name, _ in self.headers):
+            self.headers.append((b"content-type", kind.encode()))
+
+    def __repr__(self) -> str:
+        return f"Response({self.body!r:.60}, {self.status})"
+
+
+Handler: TypeAlias = Callable[[Request], "Response | str | bytes"]
+
+
+class HTTPError(Exception):
+    """Raise it in a handler to answer `status` with `text` (by default the status' own phrase)."""
+
+    def __init__(self, status: int, text: str | None = None,
+                 headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        self.response = Response(f"{text or phrase(status)}\n", status, headers)
+        super().__init__(f"{status} {text or phrase(status)}")
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+
+class BodyError(HTTPError):
+    """The request's body is malformed, or came too slowly. After the answer the connection closes."""
+
+
+class ClientDisconnectedError(ConnectionError):
+    """The client is gone. A handler need not catch it: nobody is left to answer, and it is not logged as an error."""
+
+
+def phrase(status: int) -> str:
+    """The standard reason phrase of `status`, or "" if it has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def as_response(value: object, handler: object) -> Response:
+    """What `handler` returned, as a Response; TypeError that names the handler and the fix if it is none."""
+    if isinstance(value, Response):
+        return value
+    if isinstance(value, (str, bytes)):
+        return Response(value)
+    name = getattr(handler, "__qualname__", None) or repr(handler)
+    hint = {type(None): "did you forget `return`?", tuple: "write Response(body, status, headers)"}.get(
+        type(value), "wrap it: Response(...)" if isinstance(value, Iterable) else "")
+    raise TypeError(f"handler {name} returned {value!r:.80} ({type(value).__name__}); "
+                    f"return a str, bytes or acceptor.Response{'; ' + hint if hint else ''}")
+
+
+def file_size(body: Body) -> int | None:
+    """Bytes from the file's position to its end if `body` is a regular file of the system, else None."""
+    try:
+        return max(0, os.fstat(body.fileno()).st_size - body.tell())  # type: ignore[union-attr]  # else: AttributeError
+    except (OSError, AttributeError, ValueError):  # no file, in memory, a pipe, or closed
+        return None
+
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110 section 5.1: token."""
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
+"""RFC 9110 section 5.5: no control byte but tab, and no white space around."""
+
+
+def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    encoded = []
+    for pair in pairs:
+        try:
+            name, value = (part.encode("latin-1") for part in pair)
+        except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
+            raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may stand in one")
+        if _BAD_VALUE.search(value):
+            raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
+                             "white space at an end; remove it")
+        name = name.lower()
+        if name == b"transfer-encoding":
+            raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
+        if name == b"content-length" and not value.isdigit():
+            raise ValueError(f"header Content-Length: {value!r} is not a number of bytes; give one, or leave it out")
+        encoded.append((name, value))
+    return encoded

@@ -1,0 +1,25 @@
+"""Checks of constructor arguments, so that a wrong one fails at once and the message says the fix."""
+
+from __future__ import annotations
+
+__all__ = ["seconds", "whole_number"]
+
+
+def whole_number(name: str, value: object, *, at_least: int, at_most: int | None = None) -> int:
+    """`value` if it is an int from `at_least` to `at_most`; else TypeError or ValueError, naming `name`."""
+    span = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: pass a whole number {span}, not {type(value).__name__}")
+    if value < at_least or (at_most is not None and value > at_most):
+        raise ValueError(f"{name}={value!r}: pass a whole number {span}")
+    return value
+
+
+def seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """`value` as a float if it is a number of seconds above zero (or `zero` itself, where that has a meaning)."""
+    span = "of at least 0" if zero else "above 0"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: pass a number of seconds {span}, not {type(value).__name__}")
+    if not (value >= 0 if zero else value > 0):  # written so that NaN fails too
+        raise ValueError(f"{name}={value!r}: pass a number of seconds {span}")
+    return float(value)

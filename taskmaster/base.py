@@ -1,0 +1,194 @@
+"""The contract between who runs the work and what the work is.
+
+A server is split in two, as Hunchentoot splits it:
+
+    the ACCEPTOR    owns the listen socket and speaks HTTP; it knows no threads.
+    the TASKMASTER  owns the threads and decides which of them accepts and which serves; it knows no HTTP.
+
+The acceptor offers single *steps* (`AcceptorSteps` below); a taskmaster builds its *loops* out of them. The smallest loop
+is the whole idea:
+
+    while (connection := acceptor.accept()) is not None:     # None: closed for good
+        acceptor.process_connection(connection)              # every request, until the connection is over
+
+Every model in this folder is a different answer to two questions about that loop: which thread runs its first line,
+and which its second? This module holds no answer: it is the contract only, and there is not a thread in it.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+__all__ = ["AcceptorSteps", "Connection", "Snapshot", "Taskmaster", "ThreadState"]
+
+logger = logging.getLogger("taskmaster")
+
+
+class ThreadState(enum.Enum):
+    """Where a taskmaster's thread is. Each model's docstring tabulates the states it uses."""
+
+    STARTING = "starting"
+    """Registered and promised, but not yet in its loop."""
+    ACCEPTING = "accepting"
+    """Inside `acceptor.accept()`: waiting on the listen socket itself."""
+    WAITING = "waiting"
+    """Waiting for another thread: for a connection it accepted, or for one of them to be free."""
+    SERVING = "serving"
+    """Inside `acceptor.process_connection()`: reading, handling, writing, or holding an idle connection."""
+    REFUSING = "refusing"
+    """Inside `acceptor.answer_refusals()`: telling clients that the server is full."""
+    LEAVING = "leaving"
+    """Out of its loop; all that is left is to be joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent reading of a taskmaster: every number is from the same instant.
+
+    Always true: `accepted == queued + threads[SERVING] + served + refused` in every model of this package.
+    """
+
+    threads: Mapping[ThreadState, int]
+    """Threads by state, every state present."""
+    queued: int
+    """Connections accepted that wait for a thread."""
+    accepted: int
+    """Connections taken from the acceptor since the start."""
+    served: int
+    """Connections whose processing has ended, however it ended."""
+    refused: int
+    """Connections answered with 503 because the taskmaster was full."""
+    grown: Mapping[str, int]
+    """Threads started, by reason."""
+    shrunk: Mapping[str, int]
+    """Threads ended, by reason."""
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of any state, those about to start and those not yet joined included."""
+        return sum(self.threads.values())
+
+    def __str__(self) -> str:
+        states = " ".join(f"{state.value}={n}" for state, n in self.threads.items() if n) or "no threads"
+        return f"{states} | queued={self.queued} accepted={self.accepted} served={self.served} refused={self.refused}"
+
+
+class Connection(Protocol):
+    """One accepted connection. Opaque: a taskmaster hands it from one step to another and does nothing else with it."""
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for a log line: "203.0.113.7:49152"."""
+
+
+class AcceptorSteps(Protocol):
+    """What a taskmaster sees of an acceptor: single steps.
+
+    Any number of threads may be in any of them at once. None raises for anything a network or a client does.
+    """
+
+    @property
+    def name(self) -> str:
+        """Which server this is, to name threads with: "127.0.0.1:4242"."""
+
+    def accept(self, timeout: float | None = None) -> Connection | None:
+        """Wait for the next connection and return it; None means closed for good (so do all later calls).
+
+        Blocks, at most `timeout` seconds if that is given, and then raises TimeoutError. However many threads wait
+        here, a connection wakes one. While the server stops, connections that the kernel had already queued are
+        still returned, without waiting; only then comes None.
+        """
+
+    def process_connection(self, connection: Any) -> None:
+        """Serve every request of `connection`, until it is over and closed.
+
+        Blocks the calling thread for as long as that takes. `connection` came from `accept` and must not be used
+        afterwards. Hunchentoot: `process-connection`.
+        """
+
+    def refuse(self, connection: Any) -> bool:
+        """Put `connection` among those to be told that the server is full (503), and to be closed then.
+
+        Never blocks, so that the thread which accepts may call it: nothing is sent here. Returns True if no thread
+        is answering refusals at the moment; the caller must then have one call `answer_refusals`.
+        """
+
+    def answer_refusals(self) -> None:
+        """Answer and close the refused connections, all at once, until none is left; then return.
+
+        Blocks while there are any, never long for any one of them.
+        """
+
+
+class Taskmaster(ABC):
+    """Who runs the work. Hunchentoot: `taskmaster`.
+
+    One taskmaster runs one acceptor at a time, and may run it (or another) again after `shutdown`.
+    """
+
+    max_thread_count: int | None = None
+    """Connections served at once, and with that the threads that serve: exact. None: as many as there are."""
+
+    max_accept_count: int | None = None
+    """Connections accepted that wait for a thread: exact; one more is refused, so 0 refuses whatever cannot be served
+    at once. None: nothing is accepted before a thread is free for it and nothing is refused; what is too much waits in
+    the kernel's backlog, unseen. (Hunchentoot's `max-accept-count` is the sum of served and waiting, less one.)"""
+
+    @abstractmethod
+    def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
+        """Start running `acceptor`; return once the model runs. Hunchentoot: `execute-acceptor`.
+
+        Called by `Acceptor.start`, with the listen socket open. May raise (RuntimeError if it still runs one, or if
+        the system gives no thread); the acceptor then closes the listen socket and calls `shutdown`.
+        """
+
+    @abstractmethod
+    def handle_incoming_connection(self, connection: Connection) -> None:
+        """See to it that `connection` is processed or refused. Hunchentoot: `handle-incoming-connection`.
+
+        Called by the model's own accept loop, once per connection, on the thread that accepted it; so it is the place
+        to override for a look at every connection. May block only if that thread is the one to serve.
+        """
+
+    @abstractmethod
+    def shutdown(self, deadline: float) -> Sequence[str]:
+        """Join every thread, waiting at most `deadline` seconds. Hunchentoot: `shutdown`.
+
+        Called by `Acceptor.stop`, after `accept` has begun to return None, and a second time after the connections
+        still in progress have been cut. Idempotent: a second call waits again for what is left, and returns at once
+        if nothing is. Returns the names of the threads that have not ended, none if all is well. Raises RuntimeError
+        on one of the taskmaster's own threads, which could only wait for itself.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """One consistent reading of all counters. Any thread, at any time, also after `shutdown`; never blocks long."""
+
+    def start_thread(self, target: Callable[[], None], name: str) -> None:
+        """Start a thread that runs `target()`. Hunchentoot: `start-thread`.
+
+        Every thread of every model is started here: override it to wrap `target`, for a profiler, a thread-local
+        or a stack size, and call `super()`. Called by any thread, never under a lock. RuntimeError if the system
+        gives no thread.
+
+        Daemon threads, for one reason: `shutdown` joins every thread, but a handler that never returns cannot be
+        joined, and having been reported must not keep the process from ending.
+        """
+        threading.Thread(target=target, name=name, daemon=True).start()
+
+    def too_many_requests(self, connection: Connection) -> None:
+        """Called just before `connection` is refused, on the accepting thread: must not block.
+
+        Hunchentoot: `too-many-taskmaster-requests`. Override it to count or to raise an alarm; the 503 is sent
+        whatever it does. By default it logs, once per burst (see `ThreadedTaskmaster`).
+        """
+        logger.warning(
+            "full: %s gets 503; %s connections are served at once (max_thread_count) and %s more may wait "
+            "(max_accept_count)", connection.peer, self.max_thread_count, self.max_accept_count,
+        )
