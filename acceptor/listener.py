@@ -1,9 +1,11 @@
 """The listen socket: open it, wait on it from any number of threads, and stop without losing what the kernel queued.
 
-How a thread waits: in an epoll set of its own, in which the listen socket is registered with EPOLLEXCLUSIVE, so that a
-connection wakes one thread and not all (epoll_ctl(2)), and beside it the end of a socket pair that is readable for
-ever once the listener stops, so that stopping wakes all. `taskmaster.recycling` argues the choice, docs/waiting.md measures it.
-Where there is no epoll, poll(2) does the same less well: a connection wakes every thread, and all but one wait again.
+How a thread waits: in an epoll set that all of them share, in which the listen socket is registered with EPOLLONESHOT
+(epoll_ctl(2)). Whoever gets the event is the only one who does; the socket is then disarmed, so that however many
+connections arrive nobody else is woken, until that thread has accepted and arms it again (`_arm`). Beside it in the set
+is the end of a socket pair, which is readable for ever once the listener stops, so that stopping wakes everybody.
+`taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2) does the
+same less well: a connection wakes every thread, and all but one wait again.
 
 How it stops, in this order, because both shutdown(2) and close(2) of a listen socket reset what the kernel has queued:
   1. accept everything that is queued, without blocking, and keep it for those who call `accept`
@@ -24,7 +26,6 @@ import select
 import socket
 import struct
 import sys
-import threading
 import time
 from collections import deque
 
@@ -51,7 +52,7 @@ BACK_OFF = frozenset({
     errno.ENOMEM,
 })
 """accept(2): the system lacks something. The connection stays queued, and the listen socket readable, so waiting for
-that would spin: pause, then try again."""
+that would spin: pause, then try again. One thread does; the others are not woken meanwhile."""
 
 _PAUSE = 0.1
 """Seconds to back off: short beside a client's patience, long beside an accept."""
@@ -64,6 +65,9 @@ _FIXES = {
     errno.EACCES: "this user may not: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "this machine has no such address: 127.0.0.1 is itself, 0.0.0.0 every address it has",
 }
+
+
+_ONCE = select.POLLIN | getattr(select, "EPOLLONESHOT", 0)
 
 
 class Listener:
@@ -80,7 +84,9 @@ class Listener:
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         """Host and port, the real ones."""
         self._wake_reader, self._wake_writer = socket.socketpair()
-        self._waiters = _Waiters(self._socket.fileno(), self._wake_reader.fileno())
+        self._events: select.epoll | _Poll = select.epoll() if hasattr(select, "epoll") else _Poll()
+        self._events.register(self._socket, _ONCE)
+        self._events.register(self._wake_reader, select.POLLIN)
         # Written by `stop`, before the flag is set; taken from by any thread. deque: append and popleft are atomic.
         self._drained: deque[Accepted] = deque()
         self._stopped = False
@@ -88,32 +94,26 @@ class Listener:
         self._complained_at = -_COMPLAIN
 
     def accept(self, timeout: float | None = None) -> Accepted | None:
-        """The next connection; None for good once stopped. TimeoutError if none came for `timeout` seconds.
+        """The next connection; None for good once stopped. TimeoutError once nothing has come for `timeout` seconds.
 
-        Never raises for what the network does: see RETRY and BACK_OFF. Tries first and waits then, so a busy server
-        does not wait at all.
+        Never raises for what the network does: see RETRY and BACK_OFF.
         """
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            if self._stopped:
-                return self.take_drained()
+        while not self._stopped:
+            if not self._events.poll(timeout, 1):
+                raise TimeoutError
+            # Until _arm, this thread is the only one that is awake for the listen socket.
             try:
                 sock, address = self._socket.accept()
                 return sock, address[:2]
-            except BlockingIOError:
-                pause = False
+            except BlockingIOError:  # the client has gone again
+                pass
             except OSError as error:
-                if error.errno in RETRY or self._stopped:  # stopped: EINVAL, the socket having been shut down
-                    continue
-                self._complain(error)
-                pause = True
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError
-            if pause:
-                self._pause()
-            else:
-                self._wait(left)
+                if error.errno not in RETRY and not self._stopped:  # stopped: EINVAL, the socket having been shut down
+                    self._complain(error)
+                    self._pause()
+            finally:
+                self._arm()
+        return self.take_drained()
 
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call does nothing. `accept` still returns what was queued."""
@@ -138,6 +138,7 @@ class Listener:
         """Give everything back to the system. Only when no thread can be inside `accept` any more."""
         while (accepted := self.take_drained()) is not None:
             accepted[0].close()
+        self._events.close()
         self._socket.close()
         self._wake_reader.close()
         self._wake_writer.close()
@@ -155,16 +156,12 @@ class Listener:
                 return
             self._drained.append((sock, address[:2]))
 
-    def _wait(self, timeout: float | None) -> None:
-        """Wait for a connection or for `stop`, or for nothing: the caller tries again in any case."""
-        try:
-            self._waiters.wait(timeout)
-        except OSError as error:  # no descriptor for this thread's epoll set: as little as there is for a connection
-            self._complain(error)
-            self._pause()
+    def _arm(self) -> None:
+        """Let the next connection, or one that waits already, wake one thread."""
+        self._events.modify(self._socket, _ONCE)
 
     def _pause(self) -> None:
-        poll = select.poll()  # takes no descriptor, unlike epoll
+        poll = select.poll()
         poll.register(self._wake_reader, select.POLLIN)
         poll.poll(_PAUSE * 1000)
 
@@ -180,25 +177,27 @@ class Listener:
             logger.error("accept() failed: %s; trying again every %g s", error, _PAUSE)
 
 
-class _Waiters(threading.local):
-    """Each thread's own epoll set: made when it first waits, closed with the thread."""
+class _Poll:
+    """What is used of select.epoll, by poll(2): it wakes everybody, and arms nothing. A set for each call, because
+    select.poll objects are not for two threads at once."""
 
-    def __init__(self, listen_fd: int, wake_fd: int) -> None:
-        """Run by threading.local once in each thread, at its first access."""
-        self._poll: select.epoll | select.poll
-        if hasattr(select, "EPOLLEXCLUSIVE"):
-            self._poll = select.epoll()
-            self._poll.register(listen_fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-            self._poll.register(wake_fd, select.EPOLLIN)
-            self._unit = 1.0
-        else:
-            self._poll = select.poll()
-            self._poll.register(listen_fd, select.POLLIN)
-            self._poll.register(wake_fd, select.POLLIN)
-            self._unit = 1000.0
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
 
-    def wait(self, timeout: float | None) -> None:
-        self._poll.poll(None if timeout is None else timeout * self._unit)
+    def register(self, sock: socket.socket, events: int) -> None:
+        self._sockets.append(sock)
+
+    def modify(self, sock: socket.socket, events: int) -> None:
+        pass
+
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for sock in self._sockets:
+            poll.register(sock, select.POLLIN)
+        return poll.poll(None if timeout is None else timeout * 1000)
+
+    def close(self) -> None:
+        pass
 
 
 def _listen(host: str, port: int, backlog: int, timeout: float) -> socket.socket:

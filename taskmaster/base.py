@@ -2,11 +2,11 @@
 
 A server is split in two, as Hunchentoot splits it:
 
-    the ACCEPTOR    owns the listen socket and speaks HTTP; it knows no threads.
-    the TASKMASTER  owns the threads and decides which of them accepts and which serves; it knows no HTTP.
+    the ACCEPTOR    has the listen socket and speaks HTTP; it knows no threads.
+    the TASKMASTER  has the threads and decides which of them accepts and which serves; it knows no HTTP.
 
-The acceptor offers single *steps* (`AcceptorSteps` below); a taskmaster builds its *loops* out of them. The smallest loop
-is the whole idea:
+The acceptor offers single *steps* (`AcceptorSteps` below); a taskmaster builds its *loops* out of them. The
+smallest loop is the whole idea:
 
     while (connection := acceptor.accept()) is not None:     # None: closed for good
         acceptor.process_connection(connection)              # every request, until the connection is over
@@ -40,7 +40,7 @@ class ThreadState(enum.Enum):
     WAITING = "waiting"
     """Waiting for another thread: for a connection it accepted, or for one of them to be free."""
     SERVING = "serving"
-    """Inside `acceptor.process_connection()`: reading, handling, writing, or holding an idle connection."""
+    """Inside `acceptor.process_connection()`: reading, handling, writing, or holding a connection that is idle."""
     REFUSING = "refusing"
     """Inside `acceptor.answer_refusals()`: telling clients that the server is full."""
     LEAVING = "leaving"
@@ -100,7 +100,7 @@ class AcceptorSteps(Protocol):
     def accept(self, timeout: float | None = None) -> Connection | None:
         """Wait for the next connection and return it; None means closed for good (so do all later calls).
 
-        Blocks, at most `timeout` seconds if that is given, and then raises TimeoutError. However many threads wait
+        Blocks; raises TimeoutError once nothing has come for `timeout` seconds, if that is given. However many threads wait
         here, a connection wakes one. While the server stops, connections that the kernel had already queued are
         still returned, without waiting; only then comes None.
         """
@@ -133,7 +133,7 @@ class Taskmaster(ABC):
     """
 
     max_thread_count: int | None = None
-    """Connections served at once, and with that the threads that serve: exact. None: as many as there are."""
+    """Connections served at once, and with that the threads that serve: exact. None: as many as come."""
 
     max_accept_count: int | None = None
     """Connections accepted that wait for a thread: exact; one more is refused, so 0 refuses whatever cannot be served

@@ -37,14 +37,18 @@ How it stops
     finish first, and what is queued.
 
 How N threads should wait on one listen socket
-    The acceptor gives each thread an epoll set of its own, in which the listen socket is registered with EPOLLEXCLUSIVE
-    (epoll_ctl(2)). `python -m bench waiting` measures the choice; docs/waiting.md holds the figures and the reasons:
-      - it wakes one thread per connection, as a blocking accept() does, for 8 waiters or 256. A socket with a Python
-        timeout, or a plain poll or epoll, wakes them all: a thundering herd.
-      - it wakes the same threads first, so that those too many stay cold and their idle_timeout can tell. A blocking
-        accept() goes round: every thread gets a connection now and then, and no timeout ever sees that there are twice
-        too many.
-      - it can be told to stop without touching the listen socket. A blocking accept() is woken only by shutdown(2) of
+    They share one epoll set, in which the socket is registered with EPOLLONESHOT: the kernel wakes one thread and
+    disarms the socket; that thread accepts, arms it again, and serves. `python -m bench waiting` compares the ways there
+    are; docs/waiting.md holds its figures, and the reasons:
+      - one thread wakes for a connection, be there 8 waiters or 256. A socket with a Python timeout, or a plain poll or
+        epoll, wakes them all: a thundering herd.
+      - the thread that has waited for the shortest time wakes first, so that those too many stay cold and idle_timeout
+        can tell. A blocking accept() goes round: every thread gets a connection now and then, and no timeout ever sees
+        that there are twice too many.
+      - a burst wakes threads one after the other, each by the one before, when it has accepted. With an epoll set for
+        each thread (EPOLLEXCLUSIVE), as with a blocking accept(), each connection wakes a thread as it arrives; they
+        all accept, and then queue for the GIL with a connection in their hands: the slowest answers show it.
+      - stopping wakes everybody without touching the listen socket. A blocking accept() is woken only by shutdown(2) of
         that socket, which resets whatever the kernel has queued.
 """
 
