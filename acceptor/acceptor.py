@@ -148,7 +148,11 @@ class Acceptor:
             self._life = _Life.STARTING
         try:
             self._refusals = Refusals("The server is full; try again in a moment.", self._close)
-            self._listener = Listener(*self._asked, self._backlog, self._timeout)
+            try:
+                self._listener = Listener(*self._asked, self._backlog, self._timeout)
+            except BaseException:
+                self._refusals.close()
+                raise
             self._address = self._listener.address
             self._stopping = self._cutting = False
             try:
@@ -199,7 +203,7 @@ class Acceptor:
         raises KeyboardInterrupt here and SIGTERM ends the process.
         """
         self._stop_requested.clear()
-        with self, _signals_call(self._stop_requested.set):
+        with _signals_call(self._stop_requested.set), self:
             if sys.stderr is not None and sys.stderr.isatty():
                 model = type(self.taskmaster).__name__
                 print(f"Serving http://{self.name} with {model}; Ctrl+C stops", file=sys.stderr)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import select
 import socket
 import struct
@@ -80,6 +81,7 @@ class Listener:
 
     def __init__(self, host: str, port: int, backlog: int, timeout: float) -> None:
         # Fixed at construction.
+        self._backlog = backlog
         self._socket = _listen(host, port, backlog, timeout)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         """Host and port, the real ones."""
@@ -144,7 +146,7 @@ class Listener:
         self._wake_writer.close()
 
     def _drain(self) -> None:
-        while True:
+        for _ in range(self._backlog + 1):  # all that can be queued; newcomers must not keep it going for ever
             try:
                 sock, address = self._socket.accept()
             except BlockingIOError:
@@ -205,10 +207,12 @@ def _listen(host: str, port: int, backlog: int, timeout: float) -> socket.socket
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.create_server(address, family=family, backlog=backlog)
     except OSError as error:
-        fix = _FIXES.get(error.errno or 0, "")
+        number = error.errno or 0
         if isinstance(error, socket.gaierror):
-            fix = "pass an address or a name of this machine"
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}; {fix}".rstrip("; ")) from error
+            why, fix = error.strerror, "pass an address or a name of this machine"
+        else:
+            why, fix = os.strerror(number), _FIXES.get(number, "see the errno in bind(2)")
+        raise OSError(number, f"cannot listen on {host}:{port}: {why}; {fix}") from error
     # What accepted sockets inherit on Linux, so that it costs no system call for each: tcp(7), socket(7).
     interval = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -100,7 +100,7 @@ class AcceptorSteps(Protocol):
     def accept(self, timeout: float | None = None) -> Connection | None:
         """Wait for the next connection and return it; None means closed for good (so do all later calls).
 
-        Blocks; raises TimeoutError once nothing has come for `timeout` seconds, if that is given. However many threads wait
+        Blocks; with a `timeout`, raises TimeoutError once nothing has come for that long. However many threads wait
         here, a connection wakes one. While the server stops, connections that the kernel had already queued are
         still returned, without waiting; only then comes None.
         """

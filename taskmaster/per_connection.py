@@ -73,23 +73,15 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
         self._start_now(self._accept_loop, "accept", "start")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
+        self._reap(0)
         while True:
-            self._reap()
             with self._lock:
                 workers = sum(self._counts[state] for state in _WORKERS)
                 start = self.max_thread_count is None or workers < self.max_thread_count
-                if not start and self._counts[ThreadState.LEAVING]:
-                    continue  # one is on its way out: join it and there is room, or nobody might ever take the queue
-                self._accepted += 1
-                # A STARTING worker's connection is in the queue as well, but does not wait for one to be free.
-                waiting = len(self._queue) - self._counts[ThreadState.STARTING]
-                if queued := start or self.max_accept_count is None or waiting < self.max_accept_count:
-                    self._queue.append(connection)
-                else:
-                    self._refused += 1
-                if start:
-                    self._promise_locked("a connection")
-            break
+                if start or not self._counts[ThreadState.LEAVING]:
+                    queued = self._admit_locked(connection, start)
+                    break
+            self._reap()  # at the limit, but one is on its way out; wait, or nobody might be left to take the queue
         if start:
             self._start_worker(connection)
         elif not queued:
@@ -122,6 +114,19 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
                     return None
             self._enter_locked(ThreadState.SERVING)
             return self._queue.popleft()
+
+    def _admit_locked(self, connection: Connection, start: bool) -> bool:
+        """Promise `connection` a thread of its own if `start`; else let it wait, or return False: refuse it."""
+        self._accepted += 1
+        # The connection of a worker that is STARTING is in the queue too, but is not waiting for one to be free.
+        waiting = len(self._queue) - self._counts[ThreadState.STARTING]
+        if start:
+            self._promise_locked("a connection")
+        elif self.max_accept_count is not None and waiting >= self.max_accept_count:
+            self._refused += 1
+            return False
+        self._queue.append(connection)
+        return True
 
     def _wait_for_room(self) -> None:
         """Accept nothing that would have to wait: for max_accept_count=None."""

@@ -38,8 +38,8 @@ How it stops
 
 How N threads should wait on one listen socket
     They share one epoll set, in which the socket is registered with EPOLLONESHOT: the kernel wakes one thread and
-    disarms the socket; that thread accepts, arms it again, and serves. `python -m bench waiting` compares the ways there
-    are; docs/waiting.md holds its figures, and the reasons:
+    disarms the socket; that thread accepts, arms it again, and serves. `python -m bench waiting` compares the ways
+    there are; docs/waiting.md holds its figures, and the reasons:
       - one thread wakes for a connection, be there 8 waiters or 256. A socket with a Python timeout, or a plain poll or
         epoll, wakes them all: a thundering herd.
       - the thread that has waited for the shortest time wakes first, so that those too many stay cold and idle_timeout
@@ -147,6 +147,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
           2. thread C, done with its connection, takes the next one and finds none waiting either, B not being there yet
           3. without the promise, C would start a thread too, and so would each of a burst: one too many each
         """
+        self._reap(0)
         while True:
             with self._lock:
                 if self._waiters_locked():

@@ -11,6 +11,7 @@ Who accepts, who serves
 
 Thread states
     state      where                  counted by           woken by              on stop
+    STARTING   promised, not running  threads[STARTING]    the system            enters its loop
     ACCEPTING  acceptor.accept()      threads[ACCEPTING]   a client, or stop     accept() returns None: leaves
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
     LEAVING    end of _run            threads[LEAVING]     -                     joined by shutdown()

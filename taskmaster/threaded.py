@@ -59,15 +59,16 @@ class ThreadedTaskmaster(Taskmaster):
         self._refused_at = -_BURST
 
     def shutdown(self, deadline: float) -> Sequence[str]:
+        end = time.monotonic() + deadline
         with self._lock:
             if threading.current_thread() in self._states:
                 raise RuntimeError("shutdown() on one of the taskmaster's own threads would wait for itself; "
                                    "call it from another")
             self._left_one.wait_for(lambda: self._thread_count_locked() == self._counts[ThreadState.LEAVING], deadline)
-            late = [thread.name for thread, state in self._states.items() if state is not ThreadState.LEAVING]
-            late += ["(starting)"] * (self._thread_count_locked() - len(self._states))
-        self._reap()
-        return late
+        self._reap(max(0.0, end - time.monotonic()))
+        with self._lock:
+            late = [thread.name for thread in self._states]
+            return late + ["(starting)"] * (self._thread_count_locked() - len(late))
 
     def snapshot(self) -> Snapshot:
         with self._lock:
@@ -167,15 +168,20 @@ class ThreadedTaskmaster(Taskmaster):
         self._left.append(threading.current_thread())
         self._left_one.notify_all()
 
-    def _reap(self) -> None:
-        """Join the threads that have left. They are at their last instruction, so this takes microseconds."""
+    def _reap(self, timeout: float | None = None) -> None:
+        """Join the threads that have left, waiting at most `timeout` seconds for them all.
+
+        They are at their last instruction, so this takes microseconds, unless `start_thread` has wrapped them in
+        something slow.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             left = list(self._left)
         for thread in left:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
         with self._lock:
             for thread in left:
-                if thread in self._left:  # two threads may be reaping at once
+                if thread in self._left and not thread.is_alive():  # two threads may be reaping at once
                     self._left.remove(thread)
                     del self._states[thread]
                     self._counts[ThreadState.LEAVING] -= 1
@@ -207,6 +213,7 @@ class ThreadedTaskmaster(Taskmaster):
         except Exception:
             logger.exception("too_many_requests() raised; %s gets its 503 all the same", connection.peer)
         if self.acceptor.refuse(connection):
+            self._reap(0)  # the one that answered the last burst
             try:
                 self._start_now(self._refuse_loop, "refusals", "refusals to answer", ThreadState.REFUSING)
             except RuntimeError as error:

@@ -1,0 +1,219 @@
+"""The population of a RecyclingTaskmaster: when it grows, when it shrinks, and never beyond its bounds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from taskmaster import RecyclingTaskmaster, ThreadState
+from taskmaster.scripted import PATIENCE, ScriptedAcceptor, ScriptedConnection
+from tests.test_shutdown import running
+
+
+def waiters(taskmaster: RecyclingTaskmaster) -> int:
+    return taskmaster.snapshot().threads[ThreadState.ACCEPTING]
+
+
+def test_it_starts_with_standby_threads() -> None:
+    with running(RecyclingTaskmaster(standby=3)) as (acceptor, taskmaster):
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 3, "3 waiters", taskmaster.snapshot)
+        assert taskmaster.snapshot().thread_count == 3
+
+
+def test_sequential_clients_need_no_more_threads() -> None:
+    with running(RecyclingTaskmaster(standby=2)) as (acceptor, taskmaster):
+        for _ in range(100):
+            acceptor.settle(acceptor.connect(1, finished=True), "processed")
+        assert taskmaster.snapshot().grown.get("the last waiter was taken", 0) <= 100
+        acceptor.wait_until(lambda: waiters(taskmaster) == taskmaster.snapshot().thread_count, "all to wait")
+        assert taskmaster.snapshot().thread_count <= 3, taskmaster.snapshot()
+
+
+def test_a_replacement_starts_when_the_last_waiter_is_taken() -> None:
+    with running(RecyclingTaskmaster(standby=2, max_thread_count=10)) as (acceptor, taskmaster):
+        first, second, third = (acceptor.connect(1)[0] for _ in range(3))
+        for connection in (first, second, third):
+            connection.wait_for("processing")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "one to wait", taskmaster.snapshot)
+        now = taskmaster.snapshot()
+        assert (now.threads[ThreadState.SERVING], waiters(taskmaster), now.thread_count) == (3, 1, 4), now
+        assert now.grown == {"start": 2, "the last waiter was taken": 2}
+
+
+def test_after_a_burst_the_population_returns_to_standby() -> None:
+    with running(RecyclingTaskmaster(standby=4, max_thread_count=200)) as (acceptor, taskmaster):
+        burst = acceptor.connect(200)
+        acceptor.settle(burst, "processing")
+        assert taskmaster.snapshot().thread_count == 200
+        acceptor.finish_all()
+        acceptor.settle(burst, "processed")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 200, "200 waiters", taskmaster.snapshot)
+        acceptor.time_out(200)
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 4, "4 waiters", taskmaster.snapshot)
+        assert taskmaster.snapshot().shrunk == {"idle for 10 s": 196}
+        acceptor.time_out(50)
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 4, "still 4 waiters", taskmaster.snapshot)
+
+
+def test_with_a_waiting_room_one_thread_stays_at_the_door() -> None:
+    taskmaster = RecyclingTaskmaster(standby=1, max_thread_count=2, max_accept_count=1)
+    with running(taskmaster) as (acceptor, _):
+        acceptor.connect(3)
+        acceptor.wait_until(lambda: acceptor.count("processing") == 2 and acceptor.count("accepted") == 1,
+                            "2 served and 1 waiting", taskmaster.snapshot)
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "one at the door", taskmaster.snapshot)
+        assert taskmaster.snapshot().thread_count == 3
+
+
+def test_a_replacement_that_cannot_start_is_logged_and_the_connection_served(
+        caplog: pytest.LogCaptureFixture) -> None:
+    taskmaster = RecyclingTaskmaster(standby=1, max_thread_count=4)
+    with running(taskmaster) as (acceptor, _):
+        original = taskmaster.start_thread
+
+        def start_thread(target: Callable[[], None], name: str) -> None:
+            raise RuntimeError("can't start new thread")
+
+        taskmaster.start_thread = start_thread  # type: ignore[method-assign]
+        acceptor.settle(acceptor.connect(1, finished=True), "processed")
+        taskmaster.start_thread = original  # type: ignore[method-assign]
+        first, second = acceptor.connect(2)
+        acceptor.settle([first, second], "processing")
+        assert "no thread to wait in place of recycling-scripted:0-1" in caplog.text
+        assert taskmaster.snapshot().shrunk == {"could not start": 1}
+
+
+def test_a_replacement_is_started_even_if_a_leaving_thread_still_fills_the_limit() -> None:
+    """The race that _replace loops for: at the limit with nobody waiting, but with one thread on its way out."""
+    taskmaster = RecyclingTaskmaster(standby=1, max_thread_count=2, idle_timeout=1)
+    gate, held = threading.Event(), threading.Event()
+    original = taskmaster.start_thread
+
+    def start_thread(target: Callable[[], None], name: str) -> None:
+        def slow_to_end() -> None:
+            target()
+            held.set()
+            assert gate.wait(PATIENCE)
+        original(slow_to_end, name)
+
+    taskmaster.start_thread = start_thread  # type: ignore[method-assign]
+    with running(taskmaster) as (acceptor, _):
+        (first,) = acceptor.connect()
+        first.wait_for("processing")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "a replacement", taskmaster.snapshot)
+        first.finish()
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 2, "two waiters", taskmaster.snapshot)
+        acceptor.time_out(1)
+        assert held.wait(PATIENCE)
+        assert taskmaster.snapshot().threads[ThreadState.LEAVING] == 1
+        second, third = acceptor.connect(2)  # the second takes the last waiter; there is room only once the other ends
+        gate.set()
+        acceptor.settle([second, third], "processing")
+
+
+class Population(RuleBasedStateMachine):
+    """A naive model of the rules in the docstring, held against the real thing after every step."""
+
+    @initialize(standby=st.integers(1, 3), more=st.integers(0, 4), room=st.none() | st.integers(0, 3))
+    def start(self, standby: int, more: int, room: int | None) -> None:
+        self.taskmaster = RecyclingTaskmaster(standby=standby, max_thread_count=standby + more, max_accept_count=room)
+        self.acceptor = ScriptedAcceptor()
+        self.taskmaster.execute_acceptor(self.acceptor)
+        self.standby, self.most, self.room = standby, standby + more, room
+        self.limit = self.most + (room is not None)
+        self.waiters, self.serving, self.queued, self.refused, self.unseen = standby, 0, 0, 0, 0
+
+    def take(self) -> None:
+        """What becomes of one connection, by the rules."""
+        if self.waiters == 0:
+            self.unseen += 1
+        elif self.serving < self.most:
+            self.serving += 1
+            self.waiters -= 1
+            if self.waiters == 0 and self.serving < self.limit:
+                self.waiters = 1
+        elif self.queued < (self.room or 0):
+            self.queued += 1
+        else:
+            self.refused += 1
+
+    @rule(count=st.integers(1, 4))
+    def connect(self, count: int) -> None:
+        for _ in range(count):
+            self.acceptor.connect()
+            self.take()
+            self.settled()
+
+    @precondition(lambda self: self.serving)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        served = [connection for connection in self.acceptor.connections if connection.state == "processing"]
+        connection: ScriptedConnection = data.draw(st.sampled_from(served))
+        connection.finish()
+        connection.wait_for("processed")
+        if self.queued:
+            self.queued -= 1
+        else:
+            self.serving -= 1
+            self.waiters += 1
+            if self.unseen:
+                self.unseen -= 1
+                self.take()
+        self.settled()
+
+    @precondition(lambda self: self.waiters)
+    @rule(count=st.integers(1, 3))
+    def time_out(self, count: int) -> None:
+        self.acceptor.time_out(count)
+        self.waiters = max(min(self.waiters, self.standby), self.waiters - count)
+
+    @invariant()
+    def settled(self) -> None:
+        if not hasattr(self, "taskmaster"):
+            return
+
+        def as_expected() -> bool:
+            now = self.taskmaster.snapshot()
+            return (len(self.acceptor.accepting) == now.threads[ThreadState.ACCEPTING] == self.waiters
+                    and now.threads[ThreadState.SERVING] == self.serving == self.acceptor.count("processing")
+                    and now.queued == self.queued and now.refused == self.refused
+                    and self.acceptor.count("queued") == self.unseen
+                    and not now.threads[ThreadState.STARTING]
+                    and now.thread_count - now.threads[ThreadState.LEAVING] <= self.limit + 1)  # one more refuses
+
+        self.acceptor.wait_until(as_expected, f"waiters={self.waiters} serving={self.serving} queued={self.queued} "
+                                 f"refused={self.refused} unseen={self.unseen}", self.taskmaster.snapshot)
+
+    def teardown(self) -> None:
+        if hasattr(self, "taskmaster"):
+            self.acceptor.close()
+            self.acceptor.finish_all()
+            assert not self.taskmaster.shutdown(PATIENCE)
+            assert all(connection.history["processing"] + connection.history["refusing"] == 1
+                       for connection in self.acceptor.connections)
+
+
+TestPopulation = Population.TestCase
+TestPopulation.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"standby": 0}, "standby=0: pass a whole number of at least 1"),
+    ({"standby": 2.0}, "standby=2.0: pass a whole number of at least 1, not float"),
+    ({"standby": True}, "not bool"),
+    ({"standby": 9, "max_thread_count": 8}, "standby=9 is more than max_thread_count=8: lower the one or raise"),
+    ({"max_thread_count": 0}, "max_thread_count=0: pass a whole number of at least 1"),
+    ({"max_accept_count": -1}, "max_accept_count=-1: pass a whole number of at least 0"),
+    ({"idle_timeout": 0}, "idle_timeout=0: pass a number of seconds above 0"),
+    ({"idle_timeout": float("nan")}, "idle_timeout=nan: pass a number of seconds above 0"),
+    ({"idle_timeout": "10"}, "idle_timeout='10': pass a number of seconds above 0, not str"),
+])
+def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as error:
+        RecyclingTaskmaster(**arguments)
+    assert message in str(error.value)
