@@ -261,6 +261,7 @@ class Acceptor:
         # 1. No new connections, and no further request on those there are.
         self._stopping = True
         self._listener.stop()
+        self._refusals.stop()
         # 2. Connections that nobody is using go at once.
         with self._registry:
             for connection in self._connections:

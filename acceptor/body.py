@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,16 @@ __all__ = ["RequestBody"]
 class RequestBody(io.RawIOBase):
     """Read by the thread that runs the handler, through the io.BufferedReader that is `Request.body`.
 
-    fetch: reads the next piece, blocking; b"" at the end. Told once, the first time, to let the client go on
-        (`100 Continue`), if `expects_continue`.
+    fetch: reads the next piece; b"" at the end. Waits for as long as the connection does, or as many seconds as it
+        is told. The first time it is told to let the client go on (`100 Continue`), if `expects_continue`.
+    length: bytes announced; None if they come in chunks.
     """
 
-    def __init__(self, fetch: Callable[[bool], bytes], expects_continue: bool) -> None:
+    def __init__(self, fetch: Callable[[bool, float | None], bytes], expects_continue: bool,
+                 length: int | None) -> None:
         self._fetch_piece = fetch
         self._expects_continue = expects_continue
+        self._to_come = length
         self._piece = memoryview(b"")
         self.ended = False
         """Read to its end."""
@@ -44,20 +48,27 @@ class RequestBody(io.RawIOBase):
         self._piece = self._piece[count:]
         return count
 
-    def _fetch(self) -> None:
-        expects_continue, self._expects_continue = self._expects_continue, False
-        data = self._fetch_piece(expects_continue)
-        self.ended = not data
-        self._piece = memoryview(data)
+    def discard(self, limit: int, patience: float) -> bool:
+        """Read what is left and throw it away; True if that was all of it.
 
-    def discard(self, limit: int) -> bool:
-        """Read up to `limit` bytes and throw them away; True if that was all. Never asks the client to send more."""
-        if self._expects_continue:
-            return False
+        False if it is more than `limit` bytes, or takes more than `patience` seconds to come, or if the client would
+        have to be asked for it.
+        """
+        end = time.monotonic() + patience
         try:
-            while not self.ended and limit > 0:
-                self._fetch()
+            while not self.ended:
+                if self._expects_continue or limit < 0 or (self._to_come or 0) > limit:
+                    return False
+                self._fetch(max(0.0, end - time.monotonic()))
                 limit -= len(self._piece)
         except BodyError:
             return False
-        return self.ended
+        return True
+
+    def _fetch(self, patience: float | None = None) -> None:
+        expects_continue, self._expects_continue = self._expects_continue, False
+        data = self._fetch_piece(expects_continue, patience)
+        self.ended = not data
+        self._piece = memoryview(data)
+        if self._to_come is not None:
+            self._to_come -= len(data)

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from acceptor.body import RequestBody
 from acceptor.framing import CONTINUE, Plan, error_bytes, plan
 from acceptor.messages import (
+    Body,
     BodyError,
     ClientDisconnectedError,
     Handler,
@@ -36,7 +37,7 @@ from acceptor.messages import (
     as_response,
     phrase,
 )
-from acceptor.sending import ResponseBodyError, close_body, send
+from acceptor.sending import close_body, send
 from acceptor.wire import H11Wire, ProtocolError, RequestHead
 
 __all__ = ["Connection", "Phase"]
@@ -44,8 +45,12 @@ __all__ = ["Connection", "Phase"]
 logger = logging.getLogger("acceptor")
 access = logging.getLogger("acceptor.access")
 
+_RECEIVE = 64 * 1024
+"""Bytes read at a time, at most."""
 _DISCARD = 64 * 1024
 """Bytes of an unread body that are read and thrown away to keep a connection; beyond that closing it is cheaper."""
+_DISCARD_PATIENCE = 0.1
+"""Seconds to wait for such a body: the answer waits as long."""
 _LINGER = 1.0
 """Seconds that what a client still sends is read after the last answer: RFC 9112 section 9.6. Without, the close would
 be a reset, and a reset throws away the answer on its way."""
@@ -70,7 +75,7 @@ class Connection:
     stopping: whether the server is; then no further request is served.
     """
 
-    __slots__ = ("_body", "_handler", "_log_access", "_sock", "_stopping", "_wire", "address", "phase")
+    __slots__ = ("_body", "_handler", "_log_access", "_planned", "_sock", "_stopping", "_wire", "address", "phase")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], handler: Handler,
                  stopping: Callable[[], bool], log_access: bool) -> None:
@@ -84,6 +89,7 @@ class Connection:
         self.phase = Phase.ACCEPTED
         self._wire = H11Wire()
         self._body: RequestBody | None = None
+        self._planned: Plan | None = None
 
     @property
     def peer(self) -> str:
@@ -98,10 +104,7 @@ class Connection:
         """Serve every request; return when the connection is over, to be closed. Nothing a client does raises."""
         try:
             self.phase = Phase.FRESH
-            if self._stopping() and not self._has_input():
-                self.answer_and_linger(503, "The server is stopping.", b"retry-after: 1\r\n")
-                return
-            while self._serve_request():
+            while (not self._stopping() or self._has_input(0)) and self._serve_request():
                 # This order, so that a connection that becomes idle while the server stops is not missed:
                 #   1. here: phase = IDLE             1. stop: the flag is set
                 #   2. here: is the flag set? leave   2. stop: is the phase IDLE? hang up
@@ -111,6 +114,8 @@ class Connection:
                 self.phase = Phase.IDLE
                 if self._stopping():
                     return
+            if self.phase is Phase.FRESH and self._stopping():  # with a request, perhaps, on its way
+                self.answer_and_linger(503, "The server is stopping.", b"retry-after: 1\r\n")
         except BlockingIOError:  # SO_SNDTIMEO: the client does not read
             logger.info("%s does not read its response; closing", self.peer)
         except OSError as error:  # a client may leave at any time
@@ -157,7 +162,7 @@ class Connection:
     def drain(self) -> bool:
         """Read what has come, without blocking; False once the client has closed its side, or is gone."""
         try:
-            return bool(self._sock.recv(65536))
+            return bool(self._sock.recv(_RECEIVE))
         except BlockingIOError:
             return True
         except OSError:
@@ -178,7 +183,8 @@ class Connection:
             return False
         if head is None:
             return False
-        self._body = body = RequestBody(self._read_body, head.expects_continue) if head.has_body else None
+        body = RequestBody(self._read_body, head.expects_continue, head.length) if head.has_body else None
+        self._body, self._planned = body, None
         request = Request(head.method, head.target, head.version, Headers(head.headers), peer=self.address, body=body)
         self.phase = Phase.HANDLING
         try:
@@ -198,40 +204,46 @@ class Connection:
                 if (head := wire.next_head()) is not None:
                     return head
             try:
-                data = self._sock.recv(wire.receive_size)
+                data = self._sock.recv(_RECEIVE)
             except BlockingIOError:  # SO_RCVTIMEO
                 if self.phase is Phase.READING:
                     raise ProtocolError(408, "the head of the request came too slowly") from None
                 return None
             if not data:
-                if self.phase is Phase.FRESH and self._stopping():  # hung up on, with a request perhaps on its way
-                    raise ProtocolError(503, "the server is stopping")
                 return None
             wire.receive(data)
             some = True
 
-    def _read_body(self, expects_continue: bool) -> bytes:
-        """The next piece of the body, b"" at its end."""
-        if expects_continue:
-            self._sock.sendall(CONTINUE)
+    def _read_body(self, expects_continue: bool, patience: float | None) -> bytes:
+        """The next piece of the body, b"" at its end; if `patience` is given, it must come within so many seconds."""
         try:
+            if expects_continue and not (self._planned and self._planned.started):
+                self._sock.sendall(CONTINUE)
             while (data := self._wire.next_body()) is None:
-                received = self._sock.recv(65536)
+                if patience is not None and not self._has_input(patience):
+                    raise BlockingIOError
+                received = self._sock.recv(_RECEIVE)
                 if not received:
                     raise ClientDisconnectedError(f"{self.peer} left before the end of its request's body")
                 self._wire.receive(received)
         except ProtocolError as error:
-            raise BodyError(error.status, str(error)) from None
+            logger.info("%s: %d: %s", self.peer, error.status, error)
+            raise BodyError(error.status) from None
         except BlockingIOError:
-            raise BodyError(408, "the request's body came too slowly") from None
+            raise BodyError(408) from None
+        except ClientDisconnectedError:
+            raise
+        except OSError as error:  # so that a handler's own connection errors can be told from its client's
+            raise ClientDisconnectedError(f"{self.peer}: {error}") from None
         return data
 
     def _handle(self, request: Request) -> Response:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
         try:
-            return as_response(self._handler(request), self._handler)
-        except HTTPError as error:
-            return error.response
+            try:
+                return as_response(self._handler(request), self._handler)
+            except HTTPError as error:
+                return error.response
         except ClientDisconnectedError:
             raise
         except BaseException:  # SystemExit too: a handler ends its request, never the thread
@@ -239,41 +251,49 @@ class Connection:
             return _internal_error()
 
     def _respond(self, head: RequestHead, response: Response) -> bool:
-        """Send the response. True if the connection can take another request."""
-        streamed = not isinstance(response.body, bytes)
-        planned = plan(head, response, head.keep_alive and not self._stopping() and (streamed or self._discard_body()))
-        self.phase = Phase.WRITING
+        """Send the response, and close its body. True if the connection can take another request."""
+        body = response.body
+        streamed = not isinstance(body, bytes)
+        keep_alive = head.keep_alive and not self._stopping() and (streamed or self._discard_body())
         try:
+            self._planned = planned = plan(head, response, keep_alive)
+            self.phase = Phase.WRITING
+            sent = send(self._sock, planned, body)
+        except OSError:
+            raise
+        except Exception as error:
+            response = self._answer_instead(head, error)
+            planned = plan(head, response, keep_alive and self._planned is None)  # it may have read half a request
             sent = send(self._sock, planned, response.body)
-        except ResponseBodyError as error:
-            sent = 0
-            self._body_failed(head, planned, error)
         finally:
-            if streamed:
-                self._close_body(head, response)
+            self._close_body(head, body)
         if self._log_access:
             access.info('%s - - "%s %s HTTP/%s" %d %d', self.address[0], head.method, head.target, head.version,
                         response.status, sent)
         if planned.keep_alive and (not streamed or self._discard_body()):
             return True
-        if self._body is not None and not self._body.ended:
+        if head.keep_alive or (self._body is not None and not self._body.ended):  # more may be on its way to us
             self._linger()
         return False
 
-    def _body_failed(self, head: RequestHead, planned: Plan, error: ResponseBodyError) -> None:
-        """Answer 500 if nothing has been sent yet, else cut the connection, so that the client can see the failure."""
-        logger.error("%s %s from %s: %s", head.method, head.target, self.peer, error, exc_info=error.__cause__ or error)
-        planned.keep_alive = False
-        if not error.started:
-            send(self._sock, plan(head, response := _internal_error(), False), response.body)
-            return
-        # By a reset: to a client that reads up to the end of the connection, any other end would be the body's.
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raise ConnectionAbortedError(f"{self.peer}: the body of its response failed halfway")
+    def _answer_instead(self, head: RequestHead, error: Exception) -> Response:
+        """What to answer where the response failed; OSError, the connection cut, if some of it has been sent."""
+        cause = error.__cause__ or error
+        if isinstance(cause, HTTPError):
+            response = cause.response
+        else:
+            logger.error("%s %s from %s: the response failed: %s", head.method, head.target, self.peer, error,
+                         exc_info=cause)
+            response = _internal_error()
+        if self._planned is not None and self._planned.started:
+            # By a reset: to a client that reads up to the end of the connection, any other end would be the body's.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raise ConnectionAbortedError(f"{self.peer}: its response failed halfway")
+        return response
 
-    def _close_body(self, head: RequestHead, response: Response) -> None:
+    def _close_body(self, head: RequestHead, body: Body) -> None:
         try:
-            close_body(response.body)
+            close_body(body)
         except BaseException:
             logger.exception("%s %s from %s: the body's close() failed", head.method, head.target, self.peer)
 
@@ -283,25 +303,22 @@ class Connection:
         Before a response of bytes, so that the response can say whether the connection closes; after a streamed one,
         whose iterator may still be reading it.
         """
-        return self._body is None or self._body.discard(_DISCARD)
+        return self._body is None or self._body.discard(_DISCARD, _DISCARD_PATIENCE)
 
     # Ending.
 
-    def _has_input(self) -> bool:
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return False
+    def _has_input(self, patience: float) -> bool:
+        """Whether there is something to be read (the end of input counts), now or within `patience` seconds."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
 
     def _linger(self) -> None:
         self.phase = Phase.CLOSING
         self._sock.shutdown(socket.SHUT_WR)
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
         end = time.monotonic() + _LINGER
-        while (left := end - time.monotonic()) > 0 and poll.poll(left * 1000):
-            if not self.drain():
-                break
+        while (left := end - time.monotonic()) > 0 and self._has_input(left) and self.drain():
+            pass
 
 
 def _internal_error() -> Response:

@@ -10,9 +10,9 @@ import enum
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from http import HTTPStatus
+from functools import cache
 
-from acceptor.messages import Response, file_size
+from acceptor.messages import Response, file_size, phrase
 from acceptor.wire import RequestHead
 
 __all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "plan"]
@@ -42,12 +42,16 @@ class Plan:
     length: int
     """Bytes of the body, under LENGTH."""
     keep_alive: bool
+    started: bool = False
+    """Set by whoever sends it, before the first byte: from then on nothing else can be answered."""
 
 
 def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
     """Decide on the framing of `response` to `request` and write its head.
 
     keep_alive: whether the server would keep the connection. The plan may still say no.
+
+    Raises what a Response raises that has been changed since it was made, and checked.
     """
     status, body = response.status, response.body
     given: int | None = None
@@ -57,7 +61,7 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
             given = int(value)
         elif name == b"connection":
             keep_alive = keep_alive and b"close" not in value.lower()
-        else:
+        elif name != b"date":
             lines.append(b"%s: %s\r\n" % (name, value))
 
     framing, known = Framing.LENGTH, given
@@ -98,11 +102,9 @@ def error_bytes(status: int, text: str, headers: bytes = b"") -> bytes:
             % (_status_line(status), _date_line(), headers, len(body), body))
 
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-
-
+@cache
 def _status_line(status: int) -> bytes:
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    return f"HTTP/1.1 {status} {phrase(status)}\r\n".encode()
 
 
 _date = (0, b"")

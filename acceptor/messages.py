@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -78,8 +79,14 @@ class Request:
 
     @cached_property
     def path(self) -> str:
-        """The target's path, percent-decoded as UTF-8: "/café". What is not UTF-8 becomes U+FFFD, never an error."""
-        return unquote(self.target.partition("?")[0], errors="replace")
+        """The target's path, percent-decoded as UTF-8: "/café". What is not UTF-8 becomes U+FFFD, never an error.
+
+        Of a target in absolute form ("http://host/path") too, as RFC 9112 section 3.2.2 demands.
+        """
+        path = self.target.partition("?")[0]
+        if not path.startswith("/") and "://" in path:
+            path = "/" + path.partition("://")[2].partition("/")[2]
+        return unquote(path, errors="replace")
 
     @property
     def query(self) -> str:
@@ -107,10 +114,10 @@ class Response:
         an iterable of bytes, sent as they come (chunked, unless `headers` has a Content-Length) and then closed if it
         has a close().
     status: 200 to 999; with 204 and 304, as in answer to HEAD, the body is not sent.
-    headers: a mapping, or pairs if a name repeats. Content-Type is added unless it is there: "text/plain;
-        charset=utf-8" for str, "application/octet-stream" for the rest. Date and Transfer-Encoding are the server's
-        business. Content-Length is, too, where the body is str or bytes; it counts for files, for iterables, and in
-        answer to HEAD. "Connection: close" is honoured.
+    headers: a mapping, or pairs if a name repeats. Content-Type is added unless it is there, or the body empty:
+        "text/plain; charset=utf-8" for str, "application/octet-stream" for the rest. Date and Transfer-Encoding are the
+        server's business. Content-Length is, too, where the body is str or bytes; it counts for files, for iterables,
+        and in answer to HEAD. "Connection: close" is honoured.
 
     TypeError or ValueError for anything else, a header that could smuggle a line (CR, LF or NUL) included. A Response
     of str or bytes may be returned any number of times, from any number of threads.
@@ -133,7 +140,7 @@ class Response:
                             "bytes")
         self.body = body
         self.headers = _encode_headers(headers)
-        if not any(name == b"content-type" for name, _ in self.headers):
+        if body != b"" and not any(name == b"content-type" for name, _ in self.headers):
             self.headers.append((b"content-type", kind.encode()))
 
     def __repr__(self) -> str:
@@ -159,17 +166,23 @@ class HTTPError(Exception):
 class BodyError(HTTPError):
     """The request's body is malformed, or came too slowly. After the answer the connection closes."""
 
+    def __init__(self, status: int, text: str | None = None) -> None:
+        super().__init__(status, text, {"Connection": "close"})
+
 
 class ClientDisconnectedError(ConnectionError):
     """The client is gone. A handler need not catch it: nobody is left to answer, and it is not logged as an error."""
 
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+}
+"""As RFC 9110 section 15 has them, which Python before 3.13 does not."""
+
+
 def phrase(status: int) -> str:
     """The standard reason phrase of `status`, or "" if it has none."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    return _PHRASES.get(status, "")
 
 
 def as_response(value: object, handler: object) -> Response:
@@ -179,17 +192,22 @@ def as_response(value: object, handler: object) -> Response:
     if isinstance(value, (str, bytes)):
         return Response(value)
     name = getattr(handler, "__qualname__", None) or repr(handler)
+    can_be_wrapped = isinstance(value, Iterable) and not isinstance(value, Mapping)
     hint = {type(None): "did you forget `return`?", tuple: "write Response(body, status, headers)"}.get(
-        type(value), "wrap it: Response(...)" if isinstance(value, Iterable) else "")
+        type(value), "wrap it: Response(...)" if can_be_wrapped else "")
     raise TypeError(f"handler {name} returned {value!r:.80} ({type(value).__name__}); "
                     f"return a str, bytes or acceptor.Response{'; ' + hint if hint else ''}")
 
 
 def file_size(body: Body) -> int | None:
-    """Bytes from the file's position to its end if `body` is a regular file of the system, else None."""
+    """Bytes from the position to the end if `body` is a regular file that reads as it lies on the disk, else None."""
+    file = body.raw if isinstance(body, (io.BufferedReader, io.BufferedRandom)) else body
+    if not isinstance(file, io.FileIO):  # in memory, or unpacked on the way, as by gzip, or no file at all
+        return None
     try:
-        return max(0, os.fstat(body.fileno()).st_size - body.tell())  # type: ignore[union-attr]  # else: AttributeError
-    except (OSError, AttributeError, ValueError):  # no file, in memory, a pipe, or closed
+        status = os.fstat(file.fileno())
+        return max(0, status.st_size - body.tell()) if stat.S_ISREG(status.st_mode) else None  # type: ignore[union-attr]
+    except (OSError, ValueError):  # a pipe, or closed
         return None
 
 
@@ -200,11 +218,14 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 
 
 def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    if not isinstance(headers, Iterable):
+        raise TypeError(f"headers={headers!r}: pass a mapping, or pairs of a name and a value")
     encoded = []
-    for pair in pairs:
+    for pair in headers.items() if isinstance(headers, Mapping) else headers:
         try:
             name, value = (part.encode("latin-1") for part in pair)
+            if isinstance(pair, str):  # of two characters
+                raise TypeError
         except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
             raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
         if not _NAME.fullmatch(name):
@@ -215,7 +236,8 @@ def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> l
         name = name.lower()
         if name == b"transfer-encoding":
             raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
-        if name == b"content-length" and not value.isdigit():
-            raise ValueError(f"header Content-Length: {value!r} is not a number of bytes; give one, or leave it out")
+        if name == b"content-length" and not (value.isdigit() and len(value) < 19):  # 19 digits overflow 63 bits
+            raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; give one, or leave it "
+                             "out")
         encoded.append((name, value))
     return encoded

@@ -20,6 +20,8 @@ __all__ = ["Refusals"]
 
 _LINGER = 2.0
 """Seconds a refused client has to finish sending and to read its answer."""
+_STAY = 1.0
+"""Seconds the answering thread stays when there is nobody left, so that a busy time needs one thread, not one each."""
 _MOST = 1000
 """Refused connections kept open at once; beyond that the oldest are closed early, to bound descriptors in a flood."""
 
@@ -42,6 +44,7 @@ class Refusals:
         self._new: list[Connection] = []
         self._attended = False
         """A thread is in `answer`, or its caller has been told to send one."""
+        self._stopping = False
 
     def add(self, connection: Connection) -> bool:
         """Take `connection`; never blocks. True if the caller must send a thread to `answer`."""
@@ -54,7 +57,7 @@ class Refusals:
         return send_thread
 
     def answer(self) -> None:
-        """Answer and close all of them; return when there are none.
+        """Answer and close all of them; return when there have been none for a moment, or at once after `stop`.
 
         Why "none left" and "no thread attends" are decided under one lock:
           1. this thread finds nothing left, and is about to leave
@@ -64,33 +67,40 @@ class Refusals:
         selector = selectors.PollSelector()  # unlike epoll it takes no descriptor, of which there may be none left
         selector.register(self._wake_reader, selectors.EVENT_READ)
         lingering: dict[Connection, float] = {}  # each with the end of its time: oldest first
+        leave_at = time.monotonic() + _STAY
         while True:
+            now = time.monotonic()
             with self._lock:
                 new, self._new = self._new, []
-                if not new and not lingering:
+                if not new and not lingering and (self._stopping or now >= leave_at):
                     self._attended = False
                     return
             for connection in new:
                 if connection.start_refusal(self._text):
                     selector.register(connection, selectors.EVENT_READ)
-                    lingering[connection] = time.monotonic() + _LINGER
+                    lingering[connection] = now + _LINGER
                 else:
                     self._done(connection)
-            now = time.monotonic()
             over = [connection for connection, end in lingering.items() if end <= now]
             over += list(lingering)[len(over):max(len(over), len(lingering) - _MOST)]
+            if lingering:
+                leave_at = now + _STAY
             if not over:
-                wait = next(iter(lingering.values()), now) - now
-                for key, _ in selector.select(wait):
-                    if isinstance(key.fileobj, Connection):
-                        if not key.fileobj.drain():
-                            over.append(key.fileobj)
-                    else:
+                for key, _ in selector.select(next(iter(lingering.values()), leave_at) - now):
+                    if not isinstance(key.fileobj, Connection):
                         self._wake_reader.recv(4096)
+                    elif not key.fileobj.drain():
+                        over.append(key.fileobj)
             for connection in over:
                 del lingering[connection]
                 selector.unregister(connection)
                 self._done(connection)
+
+    def stop(self) -> None:
+        """Let `answer` return as soon as nobody is left; any thread. What is added later is answered all the same."""
+        with self._lock:
+            self._stopping = True
+        self._wake()
 
     def close(self) -> None:
         """Give the socket pair back to the system. Only when nobody is in `answer`, nor will be."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from acceptor.framing import LAST_CHUNK, Framing, Plan, chunk
-from acceptor.messages import Body, file_size
+from acceptor.messages import Body, ClientDisconnectedError, file_size
 
 __all__ = ["ResponseBodyError", "close_body", "send"]
 
@@ -24,31 +24,28 @@ _BLOCK = 256 * 1024
 
 
 class ResponseBodyError(Exception):
-    """The response's body raised, or is not what its head announces. `__cause__` holds what it raised."""
-
-    def __init__(self, text: str, started: bool) -> None:
-        super().__init__(text)
-        self.started = started
-        """Something has been sent, so nothing else can be answered instead."""
+    """The response's body raised, or is not what its head announces. `__cause__` is what it raised."""
 
 
 def send(sock: socket.socket, planned: Plan, body: Body) -> int:
     """Send head and body, blocking; return the bytes of body sent.
 
     OSError if the client is gone (BlockingIOError if it does not read for as long as SO_SNDTIMEO),
-    ResponseBodyError if the body fails. The body is not closed: see `close_body`.
+    ResponseBodyError if the body fails; `planned.started` tells whether something has been sent then. The body is not
+    closed: see `close_body`.
     """
     if planned.framing is Framing.NO_BODY:
+        planned.started = True
         sock.sendall(planned.head)
         return 0
     if isinstance(body, bytes):
+        planned.started = True
         if len(body) <= _SMALL:
             sock.sendall(planned.head + body)
         else:
             sock.sendall(planned.head, socket.MSG_MORE)
             sock.sendall(body)
         return len(body)
-    assert not isinstance(body, str)
     read: Callable[[int], bytes] | None = getattr(body, "read", None)
     if read is None:
         return _send_pieces(sock, planned, _pieces(planned, body))
@@ -65,13 +62,14 @@ def close_body(body: Body) -> None:
 
 
 def _send_file(sock: socket.socket, planned: Plan, file: BinaryIO) -> int:
-    sock.sendall(planned.head, socket.MSG_MORE)
+    planned.started = True
+    sock.sendall(planned.head, socket.MSG_MORE if planned.length else 0)
     offset = file.tell()
     end = offset + planned.length
     while offset < end:
         count = os.sendfile(sock.fileno(), file.fileno(), offset, end - offset)
         if not count:
-            raise ResponseBodyError(f"the file ended {end - offset} bytes before its Content-Length", True)
+            raise ResponseBodyError(f"the file ended {end - offset} bytes before its Content-Length")
         offset += count
     return planned.length
 
@@ -79,19 +77,20 @@ def _send_file(sock: socket.socket, planned: Plan, file: BinaryIO) -> int:
 def _send_pieces(sock: socket.socket, planned: Plan, pieces: Iterator[bytes]) -> int:
     head, sent = planned.head, 0
     for data in pieces:
+        planned.started = True
         sock.sendall(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
         head = b""
         sent += len(data)
     end = head + (LAST_CHUNK if planned.framing is Framing.CHUNKED else b"")
     if end:
+        planned.started = True
         sock.sendall(end)
     return sent
 
 
-def _pieces(planned: Plan, body: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(planned: Plan, body: Iterable[object]) -> Iterator[bytes]:
     """The pieces of `body` that are not empty; whatever it raises, as a ResponseBodyError."""
     total = 0
-    started = False
     try:
         for data in body:
             if not isinstance(data, bytes):
@@ -101,10 +100,9 @@ def _pieces(planned: Plan, body: Iterable[bytes]) -> Iterator[bytes]:
                 raise ValueError(f"the response's body is longer than its Content-Length of {planned.length}")
             if data:
                 yield data
-                started = True
         if planned.framing is Framing.LENGTH and total < planned.length:
             raise ValueError(f"the response's body ended after {total} of the {planned.length} bytes it announced")
-    except GeneratorExit:  # the client is gone and nobody wants the rest
+    except (GeneratorExit, ClientDisconnectedError):  # the client is gone and nobody wants the rest
         raise
     except BaseException as error:
-        raise ResponseBodyError(str(error), started) from error
+        raise ResponseBodyError(str(error)) from error

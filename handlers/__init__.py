@@ -1,0 +1,18 @@
+"""What answers: handlers to measure with, and handlers to build an application of.
+
+    workloads     hello, echo, delay, spin: what bench/ measures
+    dispatcher    Dispatcher: which handler answers which request
+    routes        one route of it, and the checks when it is added
+    easy          functions whose parameters are the query's and the form's
+    parameters    what those may be, and how they are read
+    bodies        a request's body, read whole, up to a limit
+
+A handler is any callable that takes an `acceptor.Request`, so all of this is optional: nothing in `acceptor` or
+`taskmaster` imports this folder.
+"""
+
+from handlers.dispatcher import Dispatcher
+from handlers.easy import FORM_LIMIT, easy_handler
+from handlers.workloads import ECHO_LIMIT, delay, echo, hello, spin
+
+__all__ = ["ECHO_LIMIT", "FORM_LIMIT", "Dispatcher", "delay", "easy_handler", "echo", "hello", "spin"]

@@ -120,9 +120,9 @@ class AcceptorSteps(Protocol):
         """
 
     def answer_refusals(self) -> None:
-        """Answer and close the refused connections, all at once, until none is left; then return.
+        """Answer and close the refused connections, all at once; return when there have been none for a moment.
 
-        Blocks while there are any, never long for any one of them.
+        Blocks meanwhile, never long for any one of them. While the server stops it returns as soon as none is left.
         """
 
 

@@ -64,91 +64,91 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
                                  "threads nothing ever waits; give both, or max_accept_count=None")
         self.max_thread_count = max_thread_count
         self.max_accept_count = max_accept_count
-        # Guarded by self._lock.
-        self._room = threading.Condition(self._lock)
+        # Guarded by self.lock.
+        self._room = threading.Condition(self.lock)
         """Notified by a worker that ends; the accepting thread waits, if it may not queue."""
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
-        self._begin(acceptor)
-        self._start_now(self._accept_loop, "accept", "start")
+        self.begin(acceptor)
+        self.start(self._accept_loop, "accept")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
-        self._reap(0)
+        self.reap(0)
         while True:
-            with self._lock:
-                workers = sum(self._counts[state] for state in _WORKERS)
+            with self.lock:
+                workers = sum(self.counts[state] for state in _WORKERS)
                 start = self.max_thread_count is None or workers < self.max_thread_count
-                if start or not self._counts[ThreadState.LEAVING]:
+                if start or not self.counts[ThreadState.LEAVING]:
                     queued = self._admit_locked(connection, start)
                     break
-            self._reap()  # at the limit, but one is on its way out; wait, or nobody might be left to take the queue
+            self.reap()  # at the limit, but one is on its way out; wait, or nobody might be left to take the queue
         if start:
             self._start_worker(connection)
         elif not queued:
-            self._refuse(connection)
+            self.refuse(connection)
 
     def _accept_loop(self) -> None:
-        self._enter(ThreadState.ACCEPTING)
+        self.enter(ThreadState.ACCEPTING)
         while True:
             if self.max_accept_count is None:
                 self._wait_for_room()
             if (connection := self.acceptor.accept()) is None:
                 break
-            self._hand_over(connection)
-        self._leave("stopped")
+            self.hand_over(connection)
+        self.leave("stopped")
 
     def _work(self) -> None:
         connection = self._next_connection()
         while connection is not None:
-            self._process(connection)
+            self.process(connection)
             connection = self._next_connection()
 
     def _next_connection(self) -> Connection | None:
         """Its own connection for a worker that starts; for one that is done, the oldest that waits, or leave."""
-        with self._lock:
-            if self._states[threading.current_thread()] is not ThreadState.STARTING:
-                self._served += 1
+        with self.lock:
+            if self.state_locked() is not ThreadState.STARTING:
+                self.served += 1
                 self._room.notify()
-                if len(self._queue) <= self._counts[ThreadState.STARTING]:  # those have their workers
-                    self._leave_locked("connection over")
+                if len(self.queue) <= self.counts[ThreadState.STARTING]:  # those have their workers
+                    self.leave_locked("connection over")
                     return None
-            self._enter_locked(ThreadState.SERVING)
-            return self._queue.popleft()
+            self.enter_locked(ThreadState.SERVING)
+            return self.queue.popleft()
 
     def _admit_locked(self, connection: Connection, start: bool) -> bool:
         """Promise `connection` a thread of its own if `start`; else let it wait, or return False: refuse it."""
-        self._accepted += 1
+        self.accepted += 1
         # The connection of a worker that is STARTING is in the queue too, but is not waiting for one to be free.
-        waiting = len(self._queue) - self._counts[ThreadState.STARTING]
+        waiting = len(self.queue) - self.counts[ThreadState.STARTING]
         if start:
-            self._promise_locked("a connection")
+            self.promise_locked("a connection")
         elif self.max_accept_count is not None and waiting >= self.max_accept_count:
-            self._refused += 1
+            self.refused += 1
             return False
-        self._queue.append(connection)
+        self.queue.append(connection)
         return True
 
     def _wait_for_room(self) -> None:
         """Accept nothing that would have to wait: for max_accept_count=None."""
         def room() -> bool:
-            busy = self._counts[ThreadState.STARTING] + self._counts[ThreadState.SERVING]
+            busy = self.counts[ThreadState.STARTING] + self.counts[ThreadState.SERVING]
             return self.max_thread_count is None or busy < self.max_thread_count
 
-        with self._lock:
+        with self.lock:
             if not room():
-                self._enter_locked(ThreadState.WAITING)
+                self.enter_locked(ThreadState.WAITING)
                 self._room.wait_for(room)
-                self._enter_locked(ThreadState.ACCEPTING)
+                self.enter_locked(ThreadState.ACCEPTING)
 
     def _start_worker(self, connection: Connection) -> None:
         """Start the worker promised to `connection`; if the system gives no thread, refuse the connection."""
         try:
-            self._start(self._work, "worker")
+            self.start_promised(self._work, "worker")
         except RuntimeError as error:
             logger.error("no thread for %s: %s", connection.peer, error)
-            with self._lock:
-                if connection not in self._queue:
+            with self.lock:
+                if connection not in self.queue:
                     return  # a worker that was done has taken it
-                self._queue.remove(connection)
-                self._refused += 1
-            self._refuse(connection)
+                self.queue.remove(connection)
+                self.refused += 1
+            self.refuse(connection)

@@ -58,74 +58,74 @@ class PooledTaskmaster(ThreadedTaskmaster):
         if queue_size is not None:
             whole_number("queue_size", queue_size, at_least=0)
         self.max_accept_count = queue_size
-        # Guarded by self._lock.
+        # Guarded by self.lock.
         self._closed = True
         """No more will be queued."""
-        self._work_to_do = threading.Condition(self._lock)
+        self._work_to_do = threading.Condition(self.lock)
         """Notified by the accepting thread, when it queues one or closes the queue; the workers wait."""
-        self._room = threading.Condition(self._lock)
+        self._room = threading.Condition(self.lock)
         """Notified by a worker that is done; the accepting thread waits, if it may not queue."""
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
-        self._begin(acceptor)
+        self.begin(acceptor)
         self._closed = False
-        self._start_now(self._accept_loop, "accept", "start")  # first: if a worker cannot start, it closes the queue
+        self.start(self._accept_loop, "accept")  # first: if a worker cannot start, it closes the queue
         for _ in range(self.max_thread_count):
-            self._start_now(self._work, "worker", "start")
+            self.start(self._work, "worker")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
-        with self._lock:
-            self._accepted += 1
+        with self.lock:
+            self.accepted += 1
             queued = self.max_accept_count is None or (
-                self._counts[ThreadState.SERVING] + len(self._queue) < self.max_thread_count + self.max_accept_count)
+                self.counts[ThreadState.SERVING] + len(self.queue) < self.max_thread_count + self.max_accept_count)
             if queued:
-                self._queue.append(connection)
+                self.queue.append(connection)
                 self._work_to_do.notify()
             else:
-                self._refused += 1
+                self.refused += 1
         if not queued:
-            self._refuse(connection)
+            self.refuse(connection)
 
     def _accept_loop(self) -> None:
-        self._enter(ThreadState.ACCEPTING)
+        self.enter(ThreadState.ACCEPTING)
         while True:
             if self.max_accept_count is None:
                 self._wait_for_room()
             if (connection := self.acceptor.accept()) is None:
                 break
-            self._hand_over(connection)
-        with self._lock:
+            self.hand_over(connection)
+        with self.lock:
             self._closed = True
             self._work_to_do.notify_all()
-            self._leave_locked("stopped")
+            self.leave_locked("stopped")
 
     def _work(self) -> None:
         connection = self._next_connection()
         while connection is not None:
-            self._process(connection)
+            self.process(connection)
             connection = self._next_connection()
 
     def _next_connection(self) -> Connection | None:
         """The oldest connection queued, waiting for one if need be; None once the queue is closed and empty."""
-        with self._lock:
-            if self._states[threading.current_thread()] is ThreadState.SERVING:
-                self._served += 1
+        with self.lock:
+            if self.state_locked() is ThreadState.SERVING:
+                self.served += 1
                 self._room.notify()
-            self._enter_locked(ThreadState.WAITING)
-            self._work_to_do.wait_for(lambda: self._queue or self._closed)
-            if not self._queue:
-                self._leave_locked("stopped")
+            self.enter_locked(ThreadState.WAITING)
+            self._work_to_do.wait_for(lambda: self.queue or self._closed)
+            if not self.queue:
+                self.leave_locked("stopped")
                 return None
-            self._enter_locked(ThreadState.SERVING)
-            return self._queue.popleft()
+            self.enter_locked(ThreadState.SERVING)
+            return self.queue.popleft()
 
     def _wait_for_room(self) -> None:
         """Accept nothing that would have to wait: for queue_size=None."""
         def room() -> bool:
-            return self._counts[ThreadState.SERVING] + len(self._queue) < self.max_thread_count
+            return self.counts[ThreadState.SERVING] + len(self.queue) < self.max_thread_count
 
-        with self._lock:
+        with self.lock:
             if not room():
-                self._enter_locked(ThreadState.WAITING)
+                self.enter_locked(ThreadState.WAITING)
                 self._room.wait_for(room)
-                self._enter_locked(ThreadState.ACCEPTING)
+                self.enter_locked(ThreadState.ACCEPTING)

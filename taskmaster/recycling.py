@@ -89,30 +89,30 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         self._thread_limit = max_thread_count + (max_accept_count is not None)  # the one at the door
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
-        self._begin(acceptor)
+        self.begin(acceptor)
         for _ in range(self.standby):
-            self._start_now(self._work, "recycling", "start")
+            self.start(self._work, "recycling")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
-        with self._lock:
-            self._accepted += 1
-            room = self._counts[ThreadState.SERVING] < self.max_thread_count
+        with self.lock:
+            self.accepted += 1
+            room = self.counts[ThreadState.SERVING] < self.max_thread_count
             if room:
-                self._enter_locked(ThreadState.SERVING)
-            elif queued := len(self._queue) < (self.max_accept_count or 0):
-                self._queue.append(connection)  # whoever is done next takes it; this thread stays at the door
+                self.enter_locked(ThreadState.SERVING)
+            elif queued := len(self.queue) < (self.max_accept_count or 0):
+                self.queue.append(connection)  # whoever is done next takes it; this thread stays at the door
             else:
-                self._refused += 1
+                self.refused += 1
             last = self._waiters_locked() == 0
         if last:
             self._replace()
         if room:
             self._serve(connection)
         elif not queued:
-            self._refuse(connection)
+            self.refuse(connection)
 
     def _work(self) -> None:
-        self._enter(ThreadState.ACCEPTING)
+        self.enter(ThreadState.ACCEPTING)
         while True:
             try:
                 connection = self.acceptor.accept(self.idle_timeout)
@@ -122,58 +122,59 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
                 continue
             if connection is None:
                 break
-            self._hand_over(connection)
-        self._leave("stopped")
+            self.hand_over(connection)
+        self.leave("stopped")
 
     def _serve(self, connection: Connection | None) -> None:
         while connection is not None:
-            self._process(connection)
+            self.process(connection)
             connection = self._next_connection()
 
     def _next_connection(self) -> Connection | None:
         """The oldest connection queued for a thread; None if there is none, and then this thread waits again."""
-        with self._lock:
-            self._served += 1
-            if self._queue:
-                return self._queue.popleft()
-            self._enter_locked(ThreadState.ACCEPTING)
+        with self.lock:
+            self.served += 1
+            if self.queue:
+                return self.queue.popleft()
+            self.enter_locked(ThreadState.ACCEPTING)
             return None
 
     def _replace(self) -> None:
         """Nobody waits on the listen socket: start a thread that does, if the limit allows.
 
-        Why STARTING counts as waiting, and is counted under the lock, before the thread exists:
-          1. thread A takes the last waiter's place, finds none waiting, and is about to start B
-          2. thread C, done with its connection, takes the next one and finds none waiting either, B not being there yet
-          3. without the promise, C would start a thread too, and so would each of a burst: one too many each
+        Why a thread is promised under the lock, and STARTING counts as waiting:
+          1. A, the last waiter, accepts a connection, and is about to start B in its place
+          2. C, done with its own connection, waits, accepts the next one, and finds nobody waiting, for B is not there
+             yet
+          3. without the promise C would start a thread too, and so would every thread of a burst: far too many
         """
-        self._reap(0)
+        self.reap(0)
         while True:
-            with self._lock:
+            with self.lock:
                 if self._waiters_locked():
                     return
                 if promised := self._workers_locked() < self._thread_limit:
-                    self._promise_locked("the last waiter was taken")
-                elif not self._counts[ThreadState.LEAVING]:
+                    self.promise_locked("the last waiter was taken")
+                elif not self.counts[ThreadState.LEAVING]:
                     return  # all threads there may be are serving: the next to be done waits again
             if promised:
                 break
-            self._reap()  # one is on its way out and makes room
+            self.reap()  # one is on its way out and makes room
         try:
-            self._start(self._work, "recycling")
+            self.start_promised(self._work, "recycling")
         except RuntimeError as error:
             logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
 
     def _retire(self) -> bool:
         """Leave if more than `standby` wait; decided and done under one lock, so that no two leave for one too many."""
-        with self._lock:
+        with self.lock:
             if self._waiters_locked() <= self.standby:
                 return False
-            self._leave_locked(f"idle for {self.idle_timeout:g} s")
+            self.leave_locked(f"idle for {self.idle_timeout:g} s")
             return True
 
     def _waiters_locked(self) -> int:
-        return self._counts[ThreadState.ACCEPTING] + self._counts[ThreadState.STARTING]
+        return self.counts[ThreadState.ACCEPTING] + self.counts[ThreadState.STARTING]
 
     def _workers_locked(self) -> int:
-        return self._waiters_locked() + self._counts[ThreadState.SERVING] + self._counts[ThreadState.LEAVING]
+        return self._waiters_locked() + self.counts[ThreadState.SERVING] + self.counts[ThreadState.LEAVING]

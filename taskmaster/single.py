@@ -39,20 +39,20 @@ class SingleThreadedTaskmaster(ThreadedTaskmaster):
     max_thread_count = 1
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
-        self._begin(acceptor)
-        self._start_now(self._work, "single", "start")
+        self.begin(acceptor)
+        self.start(self._work, "single")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
-        with self._lock:
-            self._accepted += 1
-            self._enter_locked(ThreadState.SERVING)
-        self._process(connection)
-        with self._lock:
-            self._served += 1
-            self._enter_locked(ThreadState.ACCEPTING)
+        with self.lock:
+            self.accepted += 1
+            self.enter_locked(ThreadState.SERVING)
+        self.process(connection)
+        with self.lock:
+            self.served += 1
+            self.enter_locked(ThreadState.ACCEPTING)
 
     def _work(self) -> None:
-        self._enter(ThreadState.ACCEPTING)
+        self.enter(ThreadState.ACCEPTING)
         while (connection := self.acceptor.accept()) is not None:
-            self._hand_over(connection)
-        self._leave("stopped")
+            self.hand_over(connection)
+        self.leave("stopped")

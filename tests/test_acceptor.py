@@ -53,7 +53,10 @@ def connected(acceptor: Acceptor) -> Iterator[socket.socket]:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
+    pieces = []
+    while piece := sock.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def descriptors() -> set[str]:
@@ -83,7 +86,7 @@ class Stopping(threading.Thread):
     def __init__(self, acceptor: Acceptor, **options: float) -> None:
         super().__init__()
         self.report: StopReport | None = None
-        self._stop_it = lambda: acceptor.stop(**options)  # type: ignore[arg-type]
+        self._stop_it: Callable[[], StopReport] = lambda: acceptor.stop(**options)  # type: ignore[arg-type]
         self.start()
 
     def run(self) -> None:

@@ -7,7 +7,7 @@ from taskmaster import (
     Taskmaster,
     ThreadPerConnectionTaskmaster,
 )
-from taskmaster.contract import TaskmasterContract
+from taskmaster.contract import LimitedTaskmasterContract, TaskmasterContract
 
 
 class TestSingleThreaded(TaskmasterContract):
@@ -17,7 +17,7 @@ class TestSingleThreaded(TaskmasterContract):
         return SingleThreadedTaskmaster()
 
 
-class TestThreadPerConnection(TaskmasterContract):
+class TestThreadPerConnection(LimitedTaskmasterContract):
     def make_taskmaster(self) -> Taskmaster:
         return ThreadPerConnectionTaskmaster()
 
@@ -25,7 +25,7 @@ class TestThreadPerConnection(TaskmasterContract):
         return ThreadPerConnectionTaskmaster(max_thread_count=max_thread_count, max_accept_count=max_accept_count)
 
 
-class TestPooled(TaskmasterContract):
+class TestPooled(LimitedTaskmasterContract):
     def make_taskmaster(self) -> Taskmaster:
         return PooledTaskmaster(threads=20)
 
@@ -33,7 +33,7 @@ class TestPooled(TaskmasterContract):
         return PooledTaskmaster(threads=max_thread_count, queue_size=max_accept_count)
 
 
-class TestRecycling(TaskmasterContract):
+class TestRecycling(LimitedTaskmasterContract):
     one_accepts = False
 
     def make_taskmaster(self) -> Taskmaster:

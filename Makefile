@@ -1,0 +1,46 @@
+# Every command sets up what it needs in .venv, from pyproject.toml alone. PYTHON=python3.12 chooses another one.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help compare waiting test check coverage clean
+
+help:
+	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (3 minutes)"
+	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
+	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
+	@echo "make check     ruff and mypy only"
+	@echo "make coverage  the tests again, with the lines and branches they miss"
+	@echo "make clean     remove what the commands above have made"
+
+compare: $(VENV)/bench
+	@$(BIN)/python -m bench compare $(ARGS)
+
+waiting: $(VENV)/bench
+	@$(BIN)/python -m bench waiting $(ARGS)
+
+test: check
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/test
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+coverage: $(VENV)/test
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage report
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info bench/results
+	find . -name __pycache__ -type d -exec rm -rf {} +
+
+# One environment; each stamp says which extra of pyproject.toml is installed in it.
+$(VENV)/test $(VENV)/bench: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing what '$*' needs into $(VENV) (once; under a minute)..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is not; say make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
