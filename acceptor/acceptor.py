@@ -221,7 +221,7 @@ class Acceptor:
                  traceback: TracebackType | None) -> None:
         self.stop()
 
-    # For the taskmaster: see taskmaster.base.Acceptor. Any number of threads at once.
+    # For the taskmaster: see taskmaster.base.AcceptorSteps. Any number of threads at once.
 
     def accept(self, timeout: float | None = None) -> Connection | None:
         accepted = self._listener.accept(timeout)

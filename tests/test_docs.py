@@ -99,8 +99,8 @@ def test_every_model_has_its_methods_in_the_same_order(module: ModuleType) -> No
 
 
 def test_help_of_the_bench_works_from_the_checkout() -> None:
-    run = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, cwd=ROOT, timeout=60,
-                         check=False)
+    run = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, cwd=ROOT,
+                         timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     for command in ("compare", "waiting"):
         assert command in run.stdout

@@ -25,7 +25,8 @@ def imports(path: Path) -> set[str]:
     """Every module that the file imports, wherever in it; `if TYPE_CHECKING` excepted."""
     found = set()
     tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    tree.body = [node for node in tree.body
+                 if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -69,6 +70,7 @@ def test_a_users_own_package_called_handlers_is_in_nobodys_way(tmp_path: Path) -
 def test_the_base_install_needs_h11_only() -> None:
     program = ("import sys; before = set(sys.modules)\nimport acceptor, taskmaster, handlers\n"
                "print(*{name.partition('.')[0] for name in set(sys.modules) - before})")
-    run = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True, cwd=ROOT)
+    run = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True,
+                         cwd=ROOT)
     theirs = set(run.stdout.split()) - STDLIB - {"acceptor", "taskmaster", "handlers"}
     assert theirs == {"h11"}

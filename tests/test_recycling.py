@@ -58,6 +58,8 @@ def test_after_a_burst_the_population_returns_to_standby() -> None:
         assert taskmaster.snapshot().shrunk == {"idle for 10 s": 196}
         acceptor.time_out(50)
         acceptor.wait_until(lambda: len(acceptor.accepting) == 4, "still 4 waiters", taskmaster.snapshot)
+        acceptor.wait_until(lambda: taskmaster.snapshot().thread_count == 4, "those that left to be joined",
+                            taskmaster.snapshot)
 
 
 def test_with_a_waiting_room_one_thread_stays_at_the_door() -> None:

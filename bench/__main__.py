@@ -1,0 +1,153 @@
+"""`python -m bench`: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import wrk
+from bench.children import ChildError
+from bench.compare import report, run_compare
+from bench.models import MODELS, find_model
+from bench.waiting_lab import run_waiting
+
+_COMPARE = """\
+Serve HTTP with each concurrency model, load it over loopback, and say what came of it.
+
+A cell of the matrix is a model, keep-alive on or off, and what the handler sleeps. Without keep-alive every request
+comes on a new connection, so that what a model does for a connection counts; with it, a client keeps its connection,
+and so, in all models here, the thread that serves it.
+"""
+_EXAMPLES = """\
+examples:
+  python -m bench compare                                        everything: about two minutes
+  python -m bench compare --keep-alive off --sleeps none         where the models differ most: 20 seconds
+  python -m bench compare --models recycling,pool --connections 400 --duration 10 --rounds 5
+  python -m bench compare --models thread,my_model:MyTaskmaster  a taskmaster of your own, importable from here
+  python -m bench compare --generator wrk                        a second opinion
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (None: this process' own); return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
+    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting")
+    _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
+                                 description=_COMPARE, epilog=_EXAMPLES,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter))
+    again = commands.add_parser("report", help="show the results of an earlier comparison again",
+                                description="Show what a comparison left in its folder of results.")
+    again.add_argument("folder", type=_results, metavar="DIR", help="the folder, such as bench/results/2026-11-23-...")
+    again.add_argument("--no-picture", dest="picture", action="store_false", help="draw no picture")
+    again.set_defaults(run=lambda options: report(options.folder, options.picture))
+    waiting = commands.add_parser("waiting", help="the ways in which threads can wait on one listen socket",
+                                  description="Compare the ways in which many threads can wait on one listen socket. "
+                                  "No HTTP server: bare sockets. Takes about 50 seconds.")
+    waiting.add_argument("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
+    waiting.set_defaults(run=run_waiting)
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--models", type=_models, default=list(MODELS), metavar="A,B",
+        help=f"from {', '.join(MODELS)}, or pkg.mod:Class (default: those four)")
+    add("--connections", type=_number(int, 1, 1000), default=100, metavar="N", help="clients at once (default: 100)")
+    add("--sleeps", type=_sleeps, default=[0.0, 0.1, 1.0], metavar="MS,MS",
+        help="what the handler sleeps, in milliseconds; none: no sleep is called (default: none,0.1,1)")
+    add("--keep-alive", type=_on_off, default=[True, False], metavar="on,off", help="on, off or both (default: both)")
+    add("--duration", type=_number(float, 0.05, 600), default=1.5, metavar="S",
+        help="seconds of each run that count (default: 1.5)")
+    add("--warmup", type=_number(float, 0, 60), default=0.4, metavar="S",
+        help="seconds before that, which do not (default: 0.4)")
+    add("--rounds", type=_number(int, 1, 100), default=2, metavar="N",
+        help="runs of each cell, interleaved (default: 2)")
+    add("--timeout", type=_number(float, 0.1, 600), default=10.0, metavar="S",
+        help="seconds a client waits for a response before it counts an error (default: 10)")
+    add("--generator", type=_generator, default="builtin", metavar="builtin|wrk",
+        help="what makes the load (default: builtin); wrk takes whole seconds only")
+    add("--out", type=Path, metavar="DIR", help="where the results go (default: bench/results/DATE-HOST)")
+    add("--seed", type=int, default=random.randrange(10**6), metavar="N",
+        help="for the order of the runs (default: a new one each time; it is kept with the results)")
+    add("--no-picture", dest="picture", action="store_false", help="draw no picture")
+    parser.set_defaults(run=run_compare)
+
+
+def _models(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        try:
+            find_model(name)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return names
+
+
+def _sleeps(text: str) -> list[float]:
+    def milliseconds(word: str) -> float:
+        if word in ("none", "0"):
+            return 0.0
+        try:
+            value = float(word)
+        except ValueError:
+            value = -1.0
+        if not 0.001 <= value <= 10_000:
+            raise argparse.ArgumentTypeError(f"{word!r}: give milliseconds from 0.001 to 10000, or none, separated by "
+                                             "commas: none,0.1,1")
+        return value
+    return sorted({milliseconds(word) for word in text.split(",")})
+
+
+def _on_off(text: str) -> list[bool]:
+    words = text.split(",")
+    if not set(words) <= {"on", "off"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: give on, off, or on,off")
+    return [word == "on" for word in dict.fromkeys(words)]
+
+
+def _generator(text: str) -> str:
+    if text not in ("builtin", "wrk"):
+        raise argparse.ArgumentTypeError(f"{text!r}: give builtin or wrk")
+    if text == "wrk" and not wrk.installed():
+        raise argparse.ArgumentTypeError(wrk.MISSING)
+    return text
+
+
+def _results(text: str) -> Path:
+    folder = Path(text)
+    if not (folder / "runs.jsonl").is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} holds no runs.jsonl: give a folder made by python -m bench compare")
+    return folder
+
+
+def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value <= most:
+            whole = "whole " if kind is int else ""
+            raise argparse.ArgumentTypeError(f"{text!r}: give a {whole}number from {least:g} to {most:g}")
+        return value
+    return convert
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt  # SIGTERM as Ctrl-C, so that the child processes are ended
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ChildError as error:
+        sys.exit(f"python -m bench: {error}")

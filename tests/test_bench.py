@@ -1,0 +1,549 @@
+"""The lab: that it counts rightly, and says what the data say. No figure is judged here, and none is timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import picture, wrk
+from bench.__main__ import main
+from bench.cells import Cell, Run, figures, read_runs
+from bench.children import ROOT, ChildError, running
+from bench.load import measure
+from bench.models import find_model
+from bench.result import Result, percentile, process_clock
+from bench.table import render
+from bench.verdict import verdict
+from bench.waiting import OURS, STRATEGIES
+from bench.waiting_report import Alone, Loaded, sentences
+
+HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+# The generator, against a server that follows a script.
+
+
+@contextmanager
+def scripted(serve: Callable[[socket.socket], None], accept: bool = True) -> Iterator[int]:
+    """A server whose every connection is given to `serve`, each in a thread, and then closed; yields its port."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def one(sock: socket.socket) -> None:
+        with sock:
+            sock.settimeout(10)
+            try:
+                serve(sock)
+            except OSError:
+                pass
+
+    def loop() -> None:
+        while not over.is_set():
+            if select.select([listener], [], [], 0.02)[0]:
+                thread = threading.Thread(target=one, args=(listener.accept()[0],))
+                threads.append(thread)
+                thread.start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        accepting = threading.Thread(target=loop)
+        if accept:
+            accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            if accept:
+                accepting.join()
+            for thread in threads:
+                thread.join()
+
+
+def load(port: int, connections: int = 3, keep_alive: bool = True, duration: float = 0.2,
+         timeout: float = 10.0) -> Result:
+    return measure(port, connections, keep_alive, warmup=0.0, duration=duration, timeout=timeout)
+
+
+def requests(sock: socket.socket) -> Iterator[bytes]:
+    """Each request that comes, as long as the client stays."""
+    received = b""
+    while data := sock.recv(4096):
+        received += data
+        while b"\r\n\r\n" in received:
+            request, _, received = received.partition(b"\r\n\r\n")
+            yield request
+
+
+def test_with_keep_alive_every_client_keeps_one_connection() -> None:
+    connections = []
+
+    def serve(sock: socket.socket) -> None:
+        connections.append(sock)
+        for request in requests(sock):
+            assert b"Connection" not in request
+            sock.sendall(HELLO)
+
+    with scripted(serve) as port:
+        result = load(port)
+    assert len(connections) == 3
+    assert result.ok == sum(result.answers) > 3
+    assert (result.errors, result.non_2xx, result.starved) == ({}, {}, 0)
+    assert 0 < result.p50_ms <= result.p99_ms <= result.max_ms
+
+
+def test_without_keep_alive_each_request_has_its_connection_and_the_server_closes_first() -> None:
+    asked, closed = [], []
+
+    def serve(sock: socket.socket) -> None:
+        asked.append(next(requests(sock)))
+        sock.sendall(HELLO)
+        readable, _, _ = select.select([sock], [], [], 0.001)
+        closed.append(bool(readable))
+
+    with scripted(serve) as port:
+        result = load(port, keep_alive=False)
+    assert all(b"\r\nConnection: close" in request for request in asked)
+    assert 0 < result.ok <= len(asked)
+    assert result.errors == {}
+    assert sum(closed) <= 3, "a client closed before the server had, other than at the end of the load"
+
+
+def test_a_response_may_come_in_any_pieces() -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number, _ in enumerate(requests(sock)):
+            cut = number % len(HELLO)
+            sock.sendall(HELLO[:cut])
+            select.select([sock], [], [], 0.0005)  # the other piece in another segment
+            sock.sendall(HELLO[cut:])
+
+    with scripted(serve) as port:
+        result = load(port, connections=1)
+    assert result.ok > 0
+    assert (result.errors, result.non_2xx) == ({}, {})
+
+
+def test_other_statuses_are_answers_but_no_throughput() -> None:
+    def serve(sock: socket.socket) -> None:
+        for _ in requests(sock):
+            sock.sendall(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno")
+
+    with scripted(serve) as port:
+        result = load(port)
+    assert result.ok == 0
+    assert result.starved == 0
+    assert result.non_2xx["503"] > 0
+
+
+def test_a_connection_that_the_server_announces_to_close_is_followed_by_another() -> None:
+    def serve(sock: socket.socket) -> None:
+        next(requests(sock))
+        sock.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+    with scripted(serve) as port:
+        result = load(port, connections=1)
+    assert result.ok > 1
+    assert result.errors == {}
+
+
+@pytest.mark.parametrize(("answer", "kind"), [
+    (b"", "closed early"),
+    (HELLO[:-1], "closed early"),
+    (b"HTTP/1.1 200 OK\r\n\r\nno length", "malformed"),
+    (b"what?\r\n\r\n", "malformed"),
+])
+def test_what_is_no_answer_is_an_error(answer: bytes, kind: str) -> None:
+    def serve(sock: socket.socket) -> None:
+        next(requests(sock))
+        sock.sendall(answer)
+
+    with scripted(serve) as port:
+        result = load(port)
+    assert result.ok == 0
+    assert result.errors.keys() == {kind}
+    assert result.starved == 3
+
+
+def test_a_reset_is_an_error() -> None:
+    def serve(sock: socket.socket) -> None:
+        sock.recv(1)
+        # What is left unread makes a reset of the close.
+
+    with scripted(serve) as port:
+        result = load(port)
+    assert result.errors.keys() == {"reset"}
+
+
+def test_a_server_that_is_not_there_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    result = load(port)
+    assert result.errors.keys() == {"connect"}
+    assert 0 < result.errors["connect"] < 3 * 200, "it should rest in between"
+
+
+def test_clients_that_nobody_answers_starve() -> None:
+    served = threading.Lock()
+
+    def serve(sock: socket.socket) -> None:
+        with served:  # like a single thread: the first client for as long as it stays, then the next
+            for _ in requests(sock):
+                sock.sendall(HELLO)
+
+    with scripted(serve) as port:
+        result = load(port, connections=4)
+    assert result.starved == 3
+    assert result.answers[:3] == [0, 0, 0]
+    assert result.ok == result.answers[3] > 0
+
+
+def test_waiting_too_long_is_an_error() -> None:
+    with scripted(lambda sock: None, accept=False) as port:
+        result = load(port, duration=0.6, timeout=0.1)
+    assert result.errors.keys() == {"timeout"}
+    assert result.starved == 3
+
+
+def test_percentile() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert [percentile(values, percent) for percent in (50, 99, 100)] == [50.0, 99.0, 100.0]
+    assert percentile([], 50) == 0.0
+
+
+def test_the_cpu_clock_of_a_process() -> None:
+    assert abs(process_clock(os.getpid()) - time.process_time()) < 1.0
+    with pytest.raises(OSError):  # noqa: PT011
+        process_clock(2**22 + 1)
+
+
+# wrk.
+
+
+WRK = """\
+Running 2s test @ http://127.0.0.1:33445/
+  1 threads and 100 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     7.72ms    5.28ms 205.65ms   95.70%
+    Req/Sec    13.43k     1.13k   15.08k    70.00%
+  Latency Distribution
+     50%    7.12ms
+     75%    8.30ms
+     90%    9.92ms
+     99%   1.23s
+  26752 requests in 2.01s, 3.72MB read
+  Socket errors: connect 0, read 31, write 0, timeout 7
+  Non-2xx or 3xx responses: 752
+Requests/sec:  13309.46
+Transfer/sec:      1.85MB
+"""
+
+
+def test_what_wrk_prints_is_read() -> None:
+    result = wrk.parse(WRK, 0.4, 1.9)
+    assert (result.ok, result.seconds) == (26000, 2.01)
+    assert result.non_2xx == {"not 2xx": 752}
+    assert result.errors == {"read": 31, "timeout": 7}
+    assert (result.mean_ms, result.p50_ms, result.p99_ms, result.max_ms) == (7.72, 7.12, 1230.0, 205.65)
+    assert result.starved is None
+    clean = wrk.parse("\n".join(WRK.splitlines()[:-4]), 0.4, None)
+    assert (clean.ok, clean.errors, clean.non_2xx) == (26752, {}, {})
+    with pytest.raises(ValueError, match="not what wrk prints"):
+        wrk.parse("unable to connect to 127.0.0.1:1 Connection refused", 0.0, None)
+
+
+# Figures, table and sentences, of made-up data.
+
+
+def result(rate: float, **changes: object) -> Result:
+    """A made-up second of load: `rate` answers, 100 clients in progress."""
+    one = Result(seconds=1.0, ok=int(rate), non_2xx={}, errors={}, starved=0, answers=[1] * 100,
+                 mean_ms=1e5 / (rate or 1), p50_ms=9.0, p99_ms=20.0, max_ms=30.0, generator_share=0.4, server_cpu=0.9)
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+def run(model: str, rate: float, keep_alive: bool = False, sleep_ms: float = 0.0, number: int = 1,
+        **changes: object) -> Run:
+    return Run(Cell(model, keep_alive, sleep_ms), number, 100, 128, result(rate, **changes), threads=10,
+               server={"grown": {"start": 5}, "accepted": 10})
+
+
+def said(*runs: Run) -> str:
+    """The verdict on one line, because it is wrapped."""
+    return " ".join(verdict(figures(runs), {"1": 1.08}).split())
+
+
+def as_expected() -> list[Run]:
+    rates = {False: {"single": 10000, "thread": 4000, "pool": 8100, "recycling": 9900},
+             True: {"thread": 13000, "pool": 14000, "recycling": 15000}}
+    return [run(model, rate + 10 * number, keep_alive, number=number, server_cpu=1.0)
+            for number in (1, 2) for keep_alive, models in rates.items() for model, rate in models.items()]
+
+
+def test_figures_are_medians_over_the_rounds_in_the_order_of_the_course() -> None:
+    first, second, third = (run("pool", rate, number=n, p99_ms=rate / 100, errors={"reset": n}, starved=n)
+                            for n, rate in enumerate((1000, 3000, 2000)))
+    of_pool, of_single = figures([first, second, third, run("single", 10, keep_alive=True)])
+    assert of_single.cell.model == "single", "keep-alive off comes first"
+    assert (of_pool.rate, of_pool.low, of_pool.high, of_pool.p99_ms) == (2000, 1000, 3000, 20)
+    assert of_pool.cpu_us == pytest.approx(450)
+    assert of_pool.little == pytest.approx(100)
+    assert (of_pool.errors, of_pool.starved, of_pool.starts) == ({"reset": 3}, 2, 0.5)
+    assert figures([first, second])[0].rate == 2000, "of two rounds, the mean"
+
+
+def test_a_run_survives_its_line_of_json(tmp_path: Path) -> None:
+    runs = [run("single", 10, errors={"reset": 2}), Run(Cell("pool", True, 0.1), 2, 100, 128, failed="it died")]
+    (tmp_path / "runs.jsonl").write_text("".join(one.to_json() + "\n" for one in runs))
+    assert read_runs(tmp_path) == runs
+
+
+def test_the_claims_when_they_hold() -> None:
+    text = said(*as_expected())
+    assert 'no sleep: "recycling and pool answer at least twice as much as thread" HOLDS here' in text
+    assert "recycling 2.47 x, pool 2.02 x thread's 4,015 a second" in text
+    assert 'no sleep: "the three are within 25 % of each other" HOLDS here' in text
+    assert "the most is 15% above the least" in text
+    assert "DOES NOT HOLD" not in text
+    assert "Not for sure" not in text
+
+
+def test_the_claims_when_the_data_contradict_them() -> None:
+    text = said(run("thread", 5000), run("pool", 9999), run("recycling", 10001),
+                run("thread", 9000, True), run("pool", 6000, True), run("recycling", 9000, True))
+    assert '"recycling and pool answer at least twice as much as thread" DOES NOT HOLD here' in text
+    assert '"the three are within 25 % of each other" DOES NOT HOLD here' in text
+    assert "the most is 50% above the least" in text
+
+
+def test_the_claims_when_the_rounds_disagree() -> None:
+    runs = [run(model, rate, number=number) for number, rates in enumerate(((4000, 9000, 9500), (4600, 8000, 9800)))
+            for model, rate in zip(("thread", "pool", "recycling"), rates, strict=True)]
+    assert "DOES NOT HOLD here" in said(*runs)
+    assert "Not for sure: from round to round the lesser of them is anywhere from 1.74 to 2.25 x" in said(*runs)
+
+
+def test_claims_are_not_judged_on_models_that_leave_clients_out() -> None:
+    text = said(run("thread", 5000), run("pool", 90000, starved=92), run("recycling", 10001))
+    assert "cannot be judged, because of pool (92 of 100 clients got no answer at all)" in text
+    assert "HOLD here" not in text
+    assert "recycling, 10,001 a second" in text
+    assert "pool is left out, because 92 of 100 clients" in text
+    assert "which were not all measured" in said(run("single", 10))
+
+
+def test_a_lead_smaller_than_the_noise_is_none() -> None:
+    assert "no clear lead over recycling" in said(run("pool", 1000), run("recycling", 970))
+    apart = [run("pool", 1000, number=1), run("pool", 2000, number=2), run("recycling", 1100, number=1)]
+    assert "no clear lead over recycling" in said(*apart)
+    assert "2.00 x recycling" in said(run("pool", 1000), run("recycling", 500))
+
+
+def test_the_price_of_a_connection_and_an_order_that_was_not_expected() -> None:
+    text = said(run("single", 10000, server_cpu=0.5), run("thread", 10000, server_cpu=0.7),
+                run("pool", 10000, server_cpu=2.0))
+    assert "single 50 us, thread 70 us, pool 200 us" in text
+    assert "pool: 150 us more than the single thread (the accepting thread hands each connection to a worker" in text
+    assert "Threads it started for each connection: 0.50" in text
+    assert "NOT THE ORDER EXPECTED: pool was expected to be cheaper than thread, and cost 130 us more" in text
+    assert "NOT THE ORDER EXPECTED" not in said(*as_expected())
+
+
+def test_why_a_factor_shrinks_when_the_handler_sleeps() -> None:
+    without = [run("thread", 10000, server_cpu=2.5), run("recycling", 10000, server_cpu=0.8)]
+    text = said(*without, run("thread", 10000, False, 1.0, server_cpu=2.8),
+                run("recycling", 10000, False, 1.0, server_cpu=1.6))
+    assert "costs 80 us without a sleep (thread's 3.1 x that), 160 us with 1 ms (1.8 x): the more" in text
+    assert "smaller the factor" not in said(*without, run("thread", 10000, False, 1.0, server_cpu=2.5),
+                                            run("recycling", 10000, False, 1.0, server_cpu=0.8))
+
+
+def test_what_went_wrong_is_said_and_explained() -> None:
+    one_client = run("single", 7000, True, starved=99, mean_ms=0.14)
+    one_client.threads = 1
+    dead = Run(Cell("pool", False, 0), 1, 100, 128, failed="it died")
+    text = said(one_client, dead, run("recycling", 100, non_2xx={"503": 12345}),
+                run("thread", 100, errors={"reset": 3}), run("single", 800, False, 1.0),
+                run("my:Own", 100, False, 0.1, mean_ms=80.0, starved=None))
+    assert "single: 99 of 100 clients got no answer at all (keep-alive on, no sleep). Its only thread stays" in text
+    assert "pool, keep-alive off, no sleep: failed, it died." in text
+    assert "recycling: 503: 12,345 (keep-alive off, no sleep). The model was full" in text
+    assert "thread: reset 3 (keep-alive off, no sleep). These requests got no response." in text
+    assert "926 a second, as a sleep really takes 1.08 ms here" in text
+    assert "my:Own: X·R is 8.0 with 100 connections (keep-alive off, sleep 0.1 ms). By X·R, fewer than half" in text
+
+
+def test_how_far_to_trust_it_is_said() -> None:
+    disturbed = run("pool", 1000)
+    disturbed.others = 0.4
+    text = said(disturbed, run("pool", 3000, number=2), run("thread", 900, generator_share=0.97))
+    assert "Generator-bound: thread, keep-alive off, no sleep." in text
+    assert "In 1 of 2 cells somebody else had more than 10% of the server's core" in text
+    assert "from 1,000 to 3,000 a second, 100% of the median" in text
+    assert "1 of 1 cells differ by more than 25%" in text
+
+
+def test_the_table_shows_errors_beside_figures() -> None:
+    table = render(figures([run("single", 7000, True, starved=99, mean_ms=0.14), run("pool", 0, True),
+                            run("recycling", 5, True, non_2xx={"503": 7}, errors={"reset": 2, "connect": 1}),
+                            Run(Cell("thread", True, 0), 1, 100, 128, failed="it died"),
+                            run("wrks", 5, True, starved=None, generator_share=0.95)]))
+    lines = {line.split()[0]: " ".join(line.split()) for line in table.splitlines()}
+    assert "keep-alive on, no sleep, 100 connections" in table
+    assert "starved 99 serves 1 of 100 clients" in lines["single"]
+    assert "503: 7, connect 1, reset 2" in lines["recycling"]
+    assert lines["thread"].endswith("failed it died")
+    assert lines["pool"].startswith("pool 0 (0–0)")
+    assert "generator-bound (95% of its core)" in lines["wrks"]
+
+
+def test_the_picture_draws_all_of_that(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    some = [*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
+            Run(Cell("pool", True, 1.0), 1, 100, 128, failed="it died")]
+    png, svg = picture.draw(figures(some), tmp_path, "today, here")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text()
+
+
+def test_the_sentences_about_waiting() -> None:
+    def alone(**others: tuple[float, int]) -> list[Alone]:
+        data = dict.fromkeys(STRATEGIES, (1.5, 1)) | {"settimeout()": (256.0, 80), "blocking accept()": (1.7, 80)}
+        data |= others
+        return [Alone(name, 256, switches, [n % distinct for n in range(80)])
+                for name, (switches, distinct) in data.items()]
+
+    def loaded(ours_ms: float) -> list[Loaded]:
+        return [Loaded(name, 8000.0, 5.0, ours_ms if name == OURS else 40.0, 2.0, 100.0, 0) for name in STRATEGIES]
+
+    text = "\n".join(sentences(alone(), loaded(20.0)))
+    assert "256 context switches by settimeout()" in text
+    assert "It goes round" in text
+    assert text.count("HOLDS here") == 4
+    text = "\n".join(sentences(alone(**{OURS: (250.0, 60)}), loaded(50.0)))
+    assert text.count("DOES NOT HOLD here") == 4
+
+
+# The command line, and the whole of it once.
+
+
+@pytest.mark.parametrize(("arguments", "fix"), [
+    (["--models", "single,pol"], "there is no model 'pol': choose from single, thread, pool, recycling, or name"),
+    (["--models", "no.such:Thing"], "is it importable from where you are?"),
+    (["--models", "taskmaster:Thing"], "cannot be had"),
+    (["--models", "threading:Thread"], "derive the class from taskmaster.Taskmaster"),
+    (["--sleeps", "none,soon"], "'soon': give milliseconds"),
+    (["--sleeps", "-1"], "'-1': give milliseconds"),
+    (["--keep-alive", "perhaps"], "give on, off, or on,off"),
+    (["--connections", "0"], "give a whole number from 1 to 1000"),
+    (["--connections", "1.5"], "give a whole number from 1 to 1000"),
+    (["--duration", "nan"], "give a number from 0.05 to 600"),
+    (["--rounds", "none"], "give a whole number from 1 to 100"),
+    (["--generator", "ab"], "give builtin or wrk"),
+])
+def test_a_wrong_argument_is_told_the_right_one(arguments: list[str], fix: str,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *arguments])
+    assert stopped.value.code == 2
+    assert fix in " ".join(capsys.readouterr().err.split())
+
+
+def test_wrk_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit):
+        main(["compare", "--generator", "wrk"])
+    assert "apt install wrk. Or leave out --generator wrk" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_report_needs_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    assert "give a folder made by python -m bench compare" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_taskmaster_of_ones_own_gets_the_same_room_where_it_has_an_argument_for_it() -> None:
+    assert find_model("taskmaster:PooledTaskmaster").spelled(7) == "PooledTaskmaster(threads=7)"
+    assert find_model("taskmaster:SingleThreadedTaskmaster").spelled(7) == "SingleThreadedTaskmaster()"
+    assert find_model("taskmaster:RecyclingTaskmaster").make(9).max_thread_count == 9
+
+
+def test_compare_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ["compare", "--models", "recycling", "--sleeps", "none", "--keep-alive", "off", "--connections", "4",
+             "--duration", "0.2", "--warmup", "0", "--rounds", "1", "--seed", "7", "--no-picture",
+             "--out", str(tmp_path)]
+    assert main(small) == 0
+    printed = capsys.readouterr().out
+    assert "RecyclingTaskmaster(max_thread_count=32)" in printed
+    assert "keep-alive off, no sleep, 4 connections" in printed
+    [one] = read_runs(tmp_path)
+    assert one.load is not None
+    assert one.load.ok > 0
+    assert one.load.server_cpu is not None
+    assert one.load.server_cpu > 0
+    assert one.threads >= 8
+    assert one.server["accepted"] >= one.load.ok
+    assert json.loads((tmp_path / "meta.json").read_text())["options"]["seed"] == 7
+    assert main(["report", str(tmp_path), "--no-picture"]) == 0
+    again = capsys.readouterr().out
+    assert again in printed, "the table is made from what is kept, and from nothing else"
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == again + picture.MISSING + "\n"
+
+
+def test_a_model_that_cannot_serve_is_a_result_with_a_reason(tmp_path: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--models", "threading:current_thread", "--sleeps", "none", "--keep-alive", "on",
+                 "--rounds", "1", "--duration", "0.1", "--no-picture", "--out", str(tmp_path)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "pass an instance of a Taskmaster" in printed
+
+
+def test_children_are_ended_whatever_happens() -> None:
+    pids = []
+
+    def interrupted() -> None:
+        with running([sys.executable, "-c", "input()"]) as child:
+            pids.append(child.pid)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not Path(f"/proc/{pids[0]}").exists()
+
+
+def test_a_child_that_is_silent_or_dies_is_an_error_that_says_what_it_said() -> None:
+    with running([sys.executable, "-c", "input()"]) as child, pytest.raises(ChildError, match="took too long"):
+        child.line(0.05)
+    with (running([sys.executable, "-c", "raise SystemExit('I cannot')"]) as child,
+          pytest.raises(ChildError, match="ended too soon: I cannot")):
+        child.line(20)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_way_of_waiting_serves(strategy: str) -> None:
+    with running(["bench.waiting_server", "--strategy", strategy, "--threads", "5"]) as server:
+        port = int(server.line(20))
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"hello")
+                assert int(client.makefile("rb").read()[-4:]) in range(5)
+
+
+def test_the_load_runs_without_anything_but_the_standard_library() -> None:
+    program = "import sys; before = set(sys.modules); import bench.load; print(*set(sys.modules) - before)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, stdout=subprocess.PIPE)
+    names = {name.partition(".")[0] for name in found.stdout.decode().split()}
+    assert names - set(sys.stdlib_module_names) == {"bench"}
