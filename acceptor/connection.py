@@ -272,20 +272,21 @@ class Connection:
                         response.status, sent)
         if planned.keep_alive and (not streamed or self._discard_body()):
             return True
-        if head.keep_alive or (self._body is not None and not self._body.ended):  # more may be on its way to us
-            self._linger()
+        if (self._body is not None and not self._body.ended) or (head.keep_alive and self._has_input(0)):
+            self._linger()  # the client is sending what nobody will read, and must not get a reset for it
         return False
 
     def _answer_instead(self, head: RequestHead, error: Exception) -> Response:
         """What to answer where the response failed; OSError, the connection cut, if some of it has been sent."""
         cause = error.__cause__ or error
-        if isinstance(cause, HTTPError):
+        started = self._planned is not None and self._planned.started
+        if isinstance(cause, BodyError) or (isinstance(cause, HTTPError) and not started):
             response = cause.response
         else:
             logger.error("%s %s from %s: the response failed: %s", head.method, head.target, self.peer, error,
                          exc_info=cause)
             response = _internal_error()
-        if self._planned is not None and self._planned.started:
+        if started:
             # By a reset: to a client that reads up to the end of the connection, any other end would be the body's.
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise ConnectionAbortedError(f"{self.peer}: its response failed halfway")

@@ -408,7 +408,6 @@ def test_the_table_shows_errors_beside_figures() -> None:
 
 
 def test_the_picture_draws_all_of_that(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     some = [*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
             Run(Cell("pool", True, 1.0), 1, 100, 128, failed="it died")]
     png, svg = picture.draw(figures(some), tmp_path, "today, here")
