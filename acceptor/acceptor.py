@@ -125,8 +125,8 @@ class Acceptor:
 
     @property
     def name(self) -> str:
-        """Which server this is, for thread names and log lines: "127.0.0.1:8080"."""
-        return f"{self.host}:{self.port}"
+        """Which server this is, for URLs, thread names and log lines: "127.0.0.1:8080", "[::1]:8080"."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def connection_count(self) -> int:

@@ -111,6 +111,16 @@ def test_port_zero_becomes_the_real_port_and_the_server_answers(model: Callable[
         connection.close()
 
 
+@pytest.mark.parametrize("host", ["::1", "localhost", "0.0.0.0"])
+def test_other_addresses_of_this_machine_are_served_too(host: str) -> None:
+    with Acceptor(hello, host=host, port=0, taskmaster=PooledTaskmaster(threads=1)) as acceptor:
+        assert acceptor.name in (f"[::1]:{acceptor.port}", f"127.0.0.1:{acceptor.port}", f"0.0.0.0:{acceptor.port}")
+        connection = http.client.HTTPConnection(f"{acceptor.name}", timeout=PATIENCE)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"hello"
+        connection.close()
+
+
 def test_starting_twice_is_an_error_and_harmless(model: Callable[[], Taskmaster]) -> None:
     with Acceptor(hello, port=0, taskmaster=model()) as acceptor:
         with pytest.raises(RuntimeError, match="running already; stop"):
