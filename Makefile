@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help compare waiting test check coverage clean
 
 help:
-	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (3 minutes)"
+	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 2 minutes)"
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"

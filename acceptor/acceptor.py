@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from acceptor.listener import Accepted, Listener
 from acceptor.messages import Handler
 from acceptor.refusals import Refusals
 from taskmaster.arguments import seconds, whole_number
-from taskmaster.base import Taskmaster
+from taskmaster.base import Taskmaster, TaskmasterBusyError
 
 __all__ = ["Acceptor", "StopReport"]
 
@@ -98,11 +99,12 @@ class Acceptor:
         self._listener: Listener
         self._refusals: Refusals
         self._last_report = StopReport()
-        self._stop_requested = threading.Event()
+        self._stop_requested: SimpleQueue[None] = SimpleQueue()
         # Guarded by self._life_changed.
         self._life_changed = threading.Condition()
         """Notified when start or stop is done; those who came meanwhile wait."""
         self._life = _Life.STOPPED
+        self._starts = 0
         # Guarded by self._registry.
         self._registry = threading.Lock()
         self._connections: dict[Connection, int] = {}
@@ -146,6 +148,7 @@ class Acceptor:
             if self._life is not _Life.STOPPED:
                 raise RuntimeError(f"{self.name} is {self._life.value} already; stop() it first")
             self._life = _Life.STARTING
+            self._starts += 1
         try:
             self._refusals = Refusals("The server is full; try again in a moment.", self._close)
             try:
@@ -157,13 +160,17 @@ class Acceptor:
             self._stopping = self._cutting = False
             try:
                 self.taskmaster.execute_acceptor(self)
+                self._become(_Life.RUNNING)
+            except TaskmasterBusyError:
+                self._listener.stop()
+                self._close_everything()
+                raise
             except BaseException:
                 self._stop(0.0)
                 raise
         except BaseException:
             self._become(_Life.STOPPED)
             raise
-        self._become(_Life.RUNNING)
         logger.info("listening on http://%s with %s", self.name, type(self.taskmaster).__name__)
         return self
 
@@ -184,8 +191,10 @@ class Acceptor:
                 raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                    "lets serve_forever() stop, or stop() from another thread")
         with self._life_changed:
-            self._life_changed.wait_for(lambda: self._life in (_Life.STOPPED, _Life.RUNNING))
-            if self._life is _Life.STOPPED:
+            starts = self._starts
+            self._life_changed.wait_for(
+                lambda: self._starts != starts or self._life in (_Life.STOPPED, _Life.RUNNING))
+            if self._starts != starts or self._life is _Life.STOPPED:  # stopped, and perhaps started again, meanwhile
                 return StopReport()
             self._life = _Life.STOPPING
         try:
@@ -202,17 +211,18 @@ class Acceptor:
         Off the main thread signals are left alone. A second signal has the effect it had before: by default, SIGINT
         raises KeyboardInterrupt here and SIGTERM ends the process.
         """
-        self._stop_requested.clear()
-        with _signals_call(self._stop_requested.set), self:
+        with _signals_call(self.request_stop), self:
             if sys.stderr is not None and sys.stderr.isatty():
                 model = type(self.taskmaster).__name__
                 print(f"Serving http://{self.name} with {model}; Ctrl+C stops", file=sys.stderr)
-            self._stop_requested.wait()
+            self._stop_requested.get()
+        while not self._stop_requested.empty():
+            self._stop_requested.get()
         return self._last_report
 
     def request_stop(self) -> None:
         """Let `serve_forever` stop. Returns at once; any thread, handlers included; a second call changes nothing."""
-        self._stop_requested.set()
+        self._stop_requested.put(None)  # unlike Event.set, it may be called by a signal handler that interrupts get()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -229,14 +239,11 @@ class Acceptor:
 
     def process_connection(self, connection: Connection) -> None:
         with self._registry:
-            if connection not in self._connections:
-                return  # it waited for a thread past the deadline, and `stop` has answered it
+            if self._cutting or connection not in self._connections:
+                return  # it waited for a thread past the deadline: `stop` answers it, or has done so
             self._connections[connection] = threading.get_ident()
         try:
-            if self._cutting:
-                connection.start_refusal(_STOPPING)
-            else:
-                connection.serve()
+            connection.serve()
         except Exception:
             logger.exception("%s: this is a bug in the server; closing", connection)
         finally:
@@ -247,6 +254,12 @@ class Acceptor:
 
     def answer_refusals(self) -> None:
         self._refusals.answer()
+
+    def abandon(self, connection: Connection) -> None:
+        with self._registry:
+            alone = self._connections.get(connection) == 0 and connection.phase is Phase.ACCEPTED
+        if alone:
+            self._close(connection)
 
     # Stopping, in phases.
 
@@ -272,8 +285,8 @@ class Acceptor:
         cut: list[str] = []
         if late:
             # 4. Past the deadline: cut what is in progress.
-            self._cutting = True
             with self._registry:
+                self._cutting = True
                 for connection in self._connections:
                     if connection.phase in (Phase.READING, Phase.HANDLING, Phase.WRITING):
                         cut.append(str(connection))
@@ -295,9 +308,13 @@ class Acceptor:
             self._register(accepted)
         with self._registry:
             waiting = [connection for connection, thread in self._connections.items() if not thread]
-        for connection in waiting:
-            connection.start_refusal(_STOPPING)
-            self._close(connection)
+        if waiting:
+            last = Refusals(_STOPPING, self._close)
+            for connection in waiting:
+                last.add(connection)
+            last.stop()
+            last.answer()
+            last.close()
         self._listener.close()
         self._refusals.close()
 

@@ -113,11 +113,14 @@ class Connection:
                 # be cut at the deadline: late, but neither lost nor left.)
                 self.phase = Phase.IDLE
                 if self._stopping():
+                    if self._has_input(0):
+                        self._linger()
                     return
-            if self.phase is Phase.FRESH and self._stopping():  # with a request, perhaps, on its way
+            if self.phase in (Phase.FRESH, Phase.READING) and self._stopping():  # a request may be on its way
                 self.answer_and_linger(503, "The server is stopping.", b"retry-after: 1\r\n")
         except BlockingIOError:  # SO_SNDTIMEO: the client does not read
             logger.info("%s does not read its response; closing", self.peer)
+            self._reset_when_closed()
         except OSError as error:  # a client may leave at any time
             logger.debug("%s: %s", self.peer, error)
 
@@ -224,6 +227,8 @@ class Connection:
                     raise BlockingIOError
                 received = self._sock.recv(_RECEIVE)
                 if not received:
+                    if self._stopping():  # it may be our own doing: hang_up, just when the request had begun to come
+                        raise BodyError(503)
                     raise ClientDisconnectedError(f"{self.peer} left before the end of its request's body")
                 self._wire.receive(received)
         except ProtocolError as error:
@@ -287,8 +292,7 @@ class Connection:
                          exc_info=cause)
             response = _internal_error()
         if started:
-            # By a reset: to a client that reads up to the end of the connection, any other end would be the body's.
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._reset_when_closed()
             raise ConnectionAbortedError(f"{self.peer}: its response failed halfway")
         return response
 
@@ -313,6 +317,10 @@ class Connection:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(patience * 1000))
+
+    def _reset_when_closed(self) -> None:
+        """To a client that reads up to the end of the connection, any other end would be that of the body."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def _linger(self) -> None:
         self.phase = Phase.CLOSING

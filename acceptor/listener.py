@@ -1,16 +1,16 @@
 """The listen socket: open it, wait on it from any number of threads, and stop without losing what the kernel queued.
 
 How a thread waits: in an epoll set that all of them share, in which the listen socket is registered with EPOLLONESHOT
-(epoll_ctl(2)). Whoever gets the event is the only one who does; the socket is then disarmed, so that however many
-connections arrive nobody else is woken, until that thread has accepted and arms it again (`_arm`). Beside it in the set
-is the end of a socket pair, which is readable for ever once the listener stops, so that stopping wakes everybody.
-`taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2) does the
-same less well: a connection wakes every thread, and all but one wait again.
+(epoll_ctl(2)), which means for one event at a time. Whoever gets the event is the only one who does; however many
+connections arrive, nobody else is woken until that thread has accepted and asks for one more event (`_arm`). Beside it
+in the set is the end of a socket pair, which is readable forever once the listener stops, so that stopping wakes
+everybody. `taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2)
+does the same less well: a connection wakes every thread, and all but one wait again.
 
 How it stops, in this order, because both shutdown(2) and close(2) of a listen socket reset what the kernel has queued:
   1. accept everything that is queued, without blocking, and keep it for those who call `accept`
   2. set the flag
-  3. shutdown(2): the kernel refuses new connections from here on, and the port is free for a successor
+  3. shutdown(2): the kernel refuses new connections from here on, and the port is free for another server
   4. make the socket pair readable
   5. later, when nobody can be inside `accept` any more: `close`. Not before: the system would give the descriptor's
      number to the next file opened, and a thread about to accept would accept on that.
@@ -44,7 +44,7 @@ RETRY = frozenset({
     errno.ENETUNREACH, errno.ETIMEDOUT, getattr(errno, "ENONET", errno.EPROTO),
     # "already-pending network errors on the new socket ... treat them like EAGAIN by retrying"
 })
-"""accept(2): the next connection had died before it was accepted. The one after it may be well."""
+"""accept(2): the next connection had died before it was accepted. The one after it may be fine."""
 
 BACK_OFF = frozenset({
     errno.EMFILE,   # "the per-process limit on the number of open file descriptors has been reached"
@@ -58,13 +58,14 @@ that would spin: pause, then try again. One thread does; the others are not woke
 _PAUSE = 0.1
 """Seconds to back off: short beside a client's patience, long beside an accept."""
 _COMPLAIN = 10.0
-"""Seconds between two log lines about the same trouble."""
+"""Seconds between two log lines about the same problem."""
 
 
 _FIXES = {
     errno.EADDRINUSE: "something else listens there: stop it, choose another port, or pass port=0 for any free one",
     errno.EACCES: "this user may not: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE",
-    errno.EADDRNOTAVAIL: "this machine has no such address: 127.0.0.1 is itself, 0.0.0.0 every address it has",
+    errno.EADDRNOTAVAIL: "this machine has no such address: use 127.0.0.1 for this machine only, 0.0.0.0 for all its "
+                         "addresses",
 }
 
 
@@ -72,11 +73,12 @@ _ONCE = select.POLLIN | getattr(select, "EPOLLONESHOT", 0)
 
 
 class Listener:
-    """A listening TCP socket. `accept` may be called by any number of threads; the rest by the one that owns it.
+    """A listening TCP socket. `accept` may be called by any number of threads; the rest by the acceptor only.
 
     host, port: where to listen; port 0 lets the system choose. OSError, with what to do about it, if that fails.
     backlog: connections the kernel may queue (listen(2); the system bounds it by net.core.somaxconn).
-    timeout: seconds that one read or write on an accepted socket may take before it raises BlockingIOError.
+    timeout: seconds that one read or write on an accepted socket may take before it raises BlockingIOError
+        (it is the kernel's SO_RCVTIMEO and SO_SNDTIMEO, which answer EAGAIN).
     """
 
     def __init__(self, host: str, port: int, backlog: int, timeout: float) -> None:
@@ -105,8 +107,7 @@ class Listener:
                 raise TimeoutError
             # Until _arm, this thread is the only one that is awake for the listen socket.
             try:
-                sock, address = self._socket.accept()
-                return sock, address[:2]
+                return self._accept()
             except BlockingIOError:  # the client has gone again
                 pass
             except OSError as error:
@@ -119,15 +120,18 @@ class Listener:
 
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call does nothing. `accept` still returns what was queued."""
-        if self._stopped:
-            return
-        self._drain()
-        self._stopped = True
+        if not self._stopped:
+            self._drain()
+            self._stopped = True
+        # Again in a second call: the first may have been interrupted here.
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:  # not everywhere can a listen socket be shut down; closing it will do
             pass
-        self._wake_writer.send(b"!")
+        try:
+            self._wake_writer.send(b"!")
+        except OSError:  # closed already
+            pass
 
     def take_drained(self) -> Accepted | None:
         """After `stop`: one of the connections the kernel had queued, None if there are none left."""
@@ -148,7 +152,7 @@ class Listener:
     def _drain(self) -> None:
         for _ in range(self._backlog + 1):  # all that can be queued; newcomers must not keep it going for ever
             try:
-                sock, address = self._socket.accept()
+                self._drained.append(self._accept())
             except BlockingIOError:
                 return
             except OSError as error:
@@ -156,7 +160,12 @@ class Listener:
                     continue
                 logger.warning("connections waiting in the kernel's backlog are lost: %s", error)
                 return
-            self._drained.append((sock, address[:2]))
+
+    def _accept(self) -> Accepted:
+        sock, address = self._socket.accept()
+        if sock.gettimeout() is not None:  # socket.setdefaulttimeout() has been called
+            sock.settimeout(None)
+        return sock, address[:2]
 
     def _arm(self) -> None:
         """Let the next connection, or one that waits already, wake one thread."""

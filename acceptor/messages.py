@@ -16,7 +16,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from typing import BinaryIO, TypeAlias
@@ -128,7 +128,8 @@ class Response:
     def __init__(self, body: Body = b"", status: int = 200,
                  headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         if not isinstance(status, int) or not 200 <= status <= 999:
-            raise ValueError(f"status={status!r}: pass a final status, a whole number from 200 to 999")
+            raise ValueError(f"status={status!r}: pass a status code, a whole number from 200 to 999; the body comes "
+                             "first: Response(body, status)")
         self.status = int(status)
         kind = "application/octet-stream"
         if isinstance(body, str):
@@ -192,9 +193,17 @@ def as_response(value: object, handler: object) -> Response:
     if isinstance(value, (str, bytes)):
         return Response(value)
     name = getattr(handler, "__qualname__", None) or repr(handler)
-    can_be_wrapped = isinstance(value, Iterable) and not isinstance(value, Mapping)
-    hint = {type(None): "did you forget `return`?", tuple: "write Response(body, status, headers)"}.get(
-        type(value), "wrap it: Response(...)" if can_be_wrapped else "")
+    if value is None:
+        hint = "did you forget `return`?"
+    elif isinstance(value, Coroutine):
+        value.close()  # or Python warns that it was never awaited
+        hint = "handlers run on threads and may block: write `def`, not `async def`"
+    elif isinstance(value, Mapping):
+        hint = 'for JSON, write Response(json.dumps(...), headers={"Content-Type": "application/json"})'
+    elif isinstance(value, tuple):
+        hint = "write Response(body, status, headers)"
+    else:
+        hint = "wrap it: Response(...)" if isinstance(value, Iterable) else ""
     raise TypeError(f"handler {name} returned {value!r:.80} ({type(value).__name__}); "
                     f"return a str, bytes or acceptor.Response{'; ' + hint if hint else ''}")
 

@@ -110,5 +110,5 @@ class Refusals:
     def _wake(self) -> None:
         try:
             self._wake_writer.send(b"!")
-        except BlockingIOError:  # full: it is awake
+        except OSError:  # full: it is awake; or closed, by a stop that was interrupted
             pass

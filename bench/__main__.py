@@ -24,7 +24,7 @@ and so, in all models here, the thread that serves it.
 """
 _EXAMPLES = """\
 examples:
-  python -m bench compare                                        everything: about two minutes
+  python -m bench compare                                        everything: about 2 minutes
   python -m bench compare --keep-alive off --sleeps none         where the models differ most: 20 seconds
   python -m bench compare --models recycling,pool --connections 400 --duration 10 --rounds 5
   python -m bench compare --models thread,my_model:MyTaskmaster  a taskmaster of your own, importable from here

@@ -60,8 +60,10 @@ def find_model(name: str) -> Model:
     try:
         factory: Any = getattr(importlib.import_module(module), attribute)
         parameters = inspect.signature(factory).parameters
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except ImportError as error:
         raise ValueError(f"model {name!r} cannot be had: {error}; is it importable from where you are?") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"model {name!r} cannot be had: {error}") from error
     if isinstance(factory, type) and not issubclass(factory, Taskmaster):
         raise ValueError(f"model {name!r} is not a taskmaster: derive the class from taskmaster.Taskmaster")
     capacity = next((known for known in ("max_thread_count", "threads") if known in parameters), None)

@@ -59,7 +59,7 @@ def _claims(every: list[Figures]) -> list[str]:
                 lines.append(_same_with_keep_alive(group[0].cell.load, *(three[model] for model in _THREE)))
             else:
                 lines.append(_twice_without(group[0].cell.load, *(three[model] for model in _THREE)))
-    return lines or ["They are about thread, pool and recycling under the same load, which were not all measured."]
+    return lines or ["Not checked: they compare thread, pool and recycling, which must all be among --models."]
 
 
 def _twice_without(load: str, thread: Figures, pool: Figures, recycling: Figures) -> str:

@@ -89,7 +89,7 @@ class Dispatcher:
         return Response("Method Not Allowed\n", 405, headers)
 
     def __repr__(self) -> str:
-        return f"<Dispatcher with {len(self._routes)} routes>"
+        return f"<Dispatcher with {len(self._routes)} route{'s' * (len(self._routes) != 1)}>"
 
     # Decorators. Each returns the function as it was, so that it can be called, tested and decorated again. The path is
     # checked before there is a function: `@app.route` without parentheses must fail, not lose a handler.

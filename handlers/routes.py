@@ -82,6 +82,9 @@ def checked_path(source: str, path: object) -> str:
     if "?" in path:
         raise ValueError(f"{source}: the query is not part of the path; write {path.partition('?')[0]!r}, and take the "
                          "rest from request.query or the parameters of an easy handler")
+    if placeholder := re.search("<[^/]*>|{[^/]*}", path):
+        raise ValueError(f"{source}: a path has no placeholders such as {placeholder[0]}; write "
+                         '@app.regex(r"/users/(?P<name>[^/]+)")')
     if escape := re.search("%[0-9A-Fa-f]{2}", path):
         raise ValueError(f"{source}: paths are compared decoded; write the character instead of {escape[0]}")
     return path

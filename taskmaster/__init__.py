@@ -11,7 +11,7 @@
 Standard library only: nothing here knows what a socket or a request is.
 """
 
-from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, ThreadState
+from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, TaskmasterBusyError, ThreadState
 from taskmaster.per_connection import ThreadPerConnectionTaskmaster
 from taskmaster.pooled import PooledTaskmaster
 from taskmaster.recycling import RecyclingTaskmaster
@@ -26,6 +26,7 @@ __all__ = [
     "SingleThreadedTaskmaster",
     "Snapshot",
     "Taskmaster",
+    "TaskmasterBusyError",
     "ThreadPerConnectionTaskmaster",
     "ThreadState",
     "ThreadedTaskmaster",

@@ -16,10 +16,10 @@ def whole_number(name: str, value: object, *, at_least: int, at_most: int | None
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """`value` as a float if it is a number of seconds above zero (or `zero` itself, where that has a meaning)."""
-    span = "of at least 0" if zero else "above 0"
+    """`value` as a float if it is a number of seconds, 0.001 to 1,000,000, or 0 where `zero` has a meaning."""
+    span = "of at least 0" if zero else "of at least 0.001"
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r}: pass a number of seconds {span}, not {type(value).__name__}")
-    if not (value >= 0 if zero else value > 0):  # written so that NaN fails too
-        raise ValueError(f"{name}={value!r}: pass a number of seconds {span}")
+    if not (0 if zero else 0.001) <= value <= 1_000_000:  # written so that NaN fails too
+        raise ValueError(f"{name}={value!r}: pass a number of seconds {span}, up to 1,000,000")
     return float(value)

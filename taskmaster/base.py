@@ -1,4 +1,4 @@
-"""The contract between who runs the work and what the work is.
+"""The contract between a taskmaster, which runs the work, and an acceptor, which knows what the work is.
 
 A server is split in two, as Hunchentoot splits it:
 
@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["AcceptorSteps", "Connection", "Snapshot", "Taskmaster", "ThreadState"]
+__all__ = ["AcceptorSteps", "Connection", "Snapshot", "Taskmaster", "TaskmasterBusyError", "ThreadState"]
 
 logger = logging.getLogger("taskmaster")
 
@@ -34,7 +34,7 @@ class ThreadState(enum.Enum):
     """Where a taskmaster's thread is. Each model's docstring tabulates the states it uses."""
 
     STARTING = "starting"
-    """Registered and promised, but not yet in its loop."""
+    """Counted, but its loop has not begun."""
     ACCEPTING = "accepting"
     """Inside `acceptor.accept()`: waiting on the listen socket itself."""
     WAITING = "waiting"
@@ -51,7 +51,7 @@ class ThreadState(enum.Enum):
 class Snapshot:
     """One consistent reading of a taskmaster: every number is from the same instant.
 
-    Always true: `accepted == queued + threads[SERVING] + served + refused` in every model of this package.
+    Always true: `accepted == queued + threads[ThreadState.SERVING] + served + refused`; the contract suite checks it.
     """
 
     threads: Mapping[ThreadState, int]
@@ -98,11 +98,11 @@ class AcceptorSteps(Protocol):
         """Which server this is, to name threads with: "127.0.0.1:4242"."""
 
     def accept(self, timeout: float | None = None) -> Connection | None:
-        """Wait for the next connection and return it; None means closed for good (so do all later calls).
+        """Wait for the next connection and return it. None means closed for good; every later call returns None too.
 
         Blocks; with a `timeout`, raises TimeoutError once nothing has come for that long. However many threads wait
-        here, a connection wakes one. While the server stops, connections that the kernel had already queued are
-        still returned, without waiting; only then comes None.
+        here, a connection wakes one; which, is not defined, so do not count on even shares. While the server stops,
+        connections that the kernel had already queued are still returned, without waiting; only then comes None.
         """
 
     def process_connection(self, connection: Any) -> None:
@@ -125,6 +125,13 @@ class AcceptorSteps(Protocol):
         Blocks meanwhile, never long for any one of them. While the server stops it returns as soon as none is left.
         """
 
+    def abandon(self, connection: Any) -> None:
+        """Close `connection`, unless it is being processed or refused; never blocks. For when nobody else will."""
+
+
+class TaskmasterBusyError(RuntimeError):
+    """The taskmaster runs an acceptor already. That one goes on, and `shutdown` is not called for the other."""
+
 
 class Taskmaster(ABC):
     """Who runs the work. Hunchentoot: `taskmaster`.
@@ -136,16 +143,22 @@ class Taskmaster(ABC):
     """Connections served at once, and with that the threads that serve: exact. None: as many as come."""
 
     max_accept_count: int | None = None
-    """Connections accepted that wait for a thread: exact; one more is refused, so 0 refuses whatever cannot be served
-    at once. None: nothing is accepted before a thread is free for it and nothing is refused; what is too much waits in
-    the kernel's backlog, unseen. (Hunchentoot's `max-accept-count` is the sum of served and waiting, less one.)"""
+    """Connections accepted that wait for a thread: exact.
+
+        N      so many wait, and the next is refused
+        0      none waits: what cannot be served at once is refused
+        None   nothing is accepted before a thread is free for it, so nothing is refused; what is too much waits in the
+               kernel's backlog, unseen
+
+    (Hunchentoot's `max-accept-count` is the sum of served and waiting, less one.)"""
 
     @abstractmethod
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         """Start running `acceptor`; return once the model runs. Hunchentoot: `execute-acceptor`.
 
-        Called by `Acceptor.start`, with the listen socket open. May raise (RuntimeError if it still runs one, or if
-        the system gives no thread); the acceptor then closes the listen socket and calls `shutdown`.
+        Called by `Acceptor.start`, with the listen socket open. Raises TaskmasterBusyError if it still runs one. May
+        raise anything else (RuntimeError if the system gives no thread); then `accept` returns None, and `shutdown` is
+        called.
         """
 
     @abstractmethod
@@ -153,7 +166,7 @@ class Taskmaster(ABC):
         """See to it that `connection` is processed or refused. Hunchentoot: `handle-incoming-connection`.
 
         Called by the model's own accept loop, once per connection, on the thread that accepted it; so it is the place
-        to override for a look at every connection. May block only if that thread is the one to serve.
+        to override in order to see every connection. May block only if that thread is the one to serve.
         """
 
     @abstractmethod
@@ -177,8 +190,8 @@ class Taskmaster(ABC):
         or a stack size, and call `super()`. Called by any thread, never under a lock. RuntimeError if the system
         gives no thread.
 
-        Daemon threads, for one reason: `shutdown` joins every thread, but a handler that never returns cannot be
-        joined, and having been reported must not keep the process from ending.
+        They are daemon threads because a handler that never returns cannot be joined; `shutdown` reports it, and it
+        must not keep the process alive.
         """
         threading.Thread(target=target, name=name, daemon=True).start()
 

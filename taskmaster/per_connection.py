@@ -106,12 +106,15 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
     def _next_connection(self) -> Connection | None:
         """Its own connection for a worker that starts; for one that is done, the oldest that waits, or leave."""
         with self.lock:
-            if self.state_locked() is not ThreadState.STARTING:
+            starting = self.state_locked() is ThreadState.STARTING
+            if not starting:
                 self.served += 1
                 self._room.notify()
-                if len(self.queue) <= self.counts[ThreadState.STARTING]:  # those have their workers
-                    self.leave_locked("connection over")
-                    return None
+            # Of those queued, one each belongs to the workers that are starting. (A starting one may find none: another
+            # has taken it, when a third could not be started, and its connection was in the queue for a moment.)
+            if not self.queue or (not starting and len(self.queue) <= self.counts[ThreadState.STARTING]):
+                self.leave_locked("connection over")
+                return None
             self.enter_locked(ThreadState.SERVING)
             return self.queue.popleft()
 
@@ -144,7 +147,7 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
         """Start the worker promised to `connection`; if the system gives no thread, refuse the connection."""
         try:
             self.start_promised(self._work, "worker")
-        except RuntimeError as error:
+        except Exception as error:
             logger.error("no thread for %s: %s", connection.peer, error)
             with self.lock:
                 if connection not in self.queue:

@@ -16,7 +16,7 @@ Thread states
     STARTING   promised, not running  threads[STARTING]    the system            enters its loop
     ACCEPTING  acceptor.accept()      threads[ACCEPTING]   a client, or stop     accept() returns None: leaves
     WAITING    _next_connection()     threads[WAITING]     the accepting thread  leaves, the queue being empty
-    WAITING    _wait_for_room()       threads[WAITING]     a worker that is done accepts what is left, then leaves
+    WAITING    _wait_for_room()       threads[WAITING]     a worker that ends    accepts what is left, then leaves
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
     REFUSING   answer_refusals()      threads[REFUSING]    refused clients       leaves when none is left
     LEAVING    end of _run            threads[LEAVING]     -                     joined by shutdown()
@@ -24,7 +24,7 @@ Thread states
 When it is busy
     `threads` connections are served; `queue_size` more wait in the queue, the oldest first; the next is refused with
     503. With queue_size=None they wait in the kernel instead: the accepting thread stops accepting until a worker is
-    free. The number of threads never changes, so it has to be right beforehand: a connection that is kept alive holds
+    free. The number of threads never changes, so it must be chosen in advance: a connection that is kept alive holds
     its worker, and as many of those as there are threads keep everybody else waiting.
 
 How it stops
@@ -69,7 +69,7 @@ class PooledTaskmaster(ThreadedTaskmaster):
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         self.begin(acceptor)
         self._closed = False
-        self.start(self._accept_loop, "accept")  # first: if a worker cannot start, it closes the queue
+        self.start(self._accept_loop, "accept")  # first, because it closes the queue if a worker cannot start
         for _ in range(self.max_thread_count):
             self.start(self._work, "worker")
 
@@ -88,16 +88,18 @@ class PooledTaskmaster(ThreadedTaskmaster):
 
     def _accept_loop(self) -> None:
         self.enter(ThreadState.ACCEPTING)
-        while True:
-            if self.max_accept_count is None:
-                self._wait_for_room()
-            if (connection := self.acceptor.accept()) is None:
-                break
-            self.hand_over(connection)
-        with self.lock:
-            self._closed = True
-            self._work_to_do.notify_all()
-            self.leave_locked("stopped")
+        try:
+            while True:
+                if self.max_accept_count is None:
+                    self._wait_for_room()
+                if (connection := self.acceptor.accept()) is None:
+                    break
+                self.hand_over(connection)
+        finally:  # whatever ends this thread: the workers must not wait for ever
+            with self.lock:
+                self._closed = True
+                self._work_to_do.notify_all()
+        self.leave("stopped")
 
     def _work(self) -> None:
         connection = self._next_connection()

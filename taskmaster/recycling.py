@@ -29,22 +29,22 @@ When it is busy
 
     With max_accept_count=None (the default, and the pure form of the model) all `max_thread_count` threads may be
     serving; then nobody waits on the listen socket, and what comes waits in the kernel's backlog. With a number, there
-    is one thread more, so that somebody is always at the door: when `max_thread_count` are being served, whoever
+    is one thread more, so that one always waits on the listen socket: when `max_thread_count` are being served, whoever
     accepts queues the connection, or refuses it if `max_accept_count` are queued already, and waits again.
 
 How it stops
-    accept() returns what the kernel had queued, then None, and each thread leaves when it sees that; threads that serve
-    finish first, and what is queued.
+    accept() returns what the kernel had queued, then None, and each thread leaves when it sees that; threads that are
+    serving finish first, and then serve what is queued.
 
 How N threads should wait on one listen socket
     They share one epoll set, in which the socket is registered with EPOLLONESHOT: the kernel wakes one thread and
     disarms the socket; that thread accepts, arms it again, and serves. `python -m bench waiting` compares the ways
     there are; docs/waiting.md holds its figures, and the reasons:
-      - one thread wakes for a connection, be there 8 waiters or 256. A socket with a Python timeout, or a plain poll or
+      - one thread wakes for a connection, whether 8 wait or 256. A socket with a Python timeout, or a plain poll or
         epoll, wakes them all: a thundering herd.
-      - the thread that has waited for the shortest time wakes first, so that those too many stay cold and idle_timeout
-        can tell. A blocking accept() goes round: every thread gets a connection now and then, and no timeout ever sees
-        that there are twice too many.
+      - the thread that has waited for the shortest time wakes first, so surplus threads stay idle and reach their
+        idle_timeout. A blocking accept() wakes the waiters in turn: every thread gets a connection now and then, and no
+        timeout ever sees that half of them would do.
       - a burst wakes threads one after the other, each by the one before, when it has accepted; the other ways wake a
         thread for each connection as it arrives, and they all queue for the GIL. Under load that is half the context
         switches, or less, and the least CPU time for a connection.
@@ -66,27 +66,28 @@ __all__ = ["RecyclingTaskmaster"]
 class RecyclingTaskmaster(ThreadedTaskmaster):
     """Every thread accepts, serves, and accepts again. See the module for the whole story.
 
-    standby: threads that wait when there is nothing to do; so many are made at the start.
+    standby: threads that wait when there is nothing to do, and are made at the start (8, or max_thread_count if that is
+        less).
     max_thread_count: connections served at once, each by a thread.
     max_accept_count: connections that may wait for one of those threads; the next gets 503 (None: they wait in the
         kernel's backlog, and none is refused).
-    idle_timeout: seconds without a connection after which a thread more than `standby` leaves.
+    idle_timeout: seconds without a connection after which a thread leaves, if more than `standby` wait.
     """
 
-    def __init__(self, *, standby: int = 8, max_thread_count: int = 100, max_accept_count: int | None = None,
+    def __init__(self, *, standby: int | None = None, max_thread_count: int = 100, max_accept_count: int | None = None,
                  idle_timeout: float = 10.0) -> None:
         super().__init__()
         # Fixed at construction.
-        self.standby = whole_number("standby", standby, at_least=1)
         self.max_thread_count: int = whole_number("max_thread_count", max_thread_count, at_least=1)
-        if standby > max_thread_count:
+        self.standby = min(8, max_thread_count) if standby is None else whole_number("standby", standby, at_least=1)
+        if self.standby > max_thread_count:
             raise ValueError(f"standby={standby} is more than max_thread_count={max_thread_count}: "
                              "lower the one or raise the other")
         if max_accept_count is not None:
             whole_number("max_accept_count", max_accept_count, at_least=0)
         self.max_accept_count = max_accept_count
         self.idle_timeout = seconds("idle_timeout", idle_timeout)
-        self._thread_limit = max_thread_count + (max_accept_count is not None)  # the one at the door
+        self._thread_limit = max_thread_count + (max_accept_count is not None)  # one more, which always waits
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         self.begin(acceptor)
@@ -100,7 +101,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             if room:
                 self.enter_locked(ThreadState.SERVING)
             elif queued := len(self.queue) < (self.max_accept_count or 0):
-                self.queue.append(connection)  # whoever is done next takes it; this thread stays at the door
+                self.queue.append(connection)  # whoever is done next takes it; this thread waits again
             else:
                 self.refused += 1
             last = self._waiters_locked() == 0
@@ -162,7 +163,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             self.reap()  # one is on its way out and makes room
         try:
             self.start_promised(self._work, "recycling")
-        except RuntimeError as error:
+        except Exception as error:
             logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
 
     def _retire(self) -> bool:

@@ -24,7 +24,8 @@ PATIENCE = 10.0
 
 
 class ScriptedConnection:
-    """A client, and what has become of it: "queued", "accepted", "processing", "processed", "refusing" or "refused"."""
+    """A client, and what has become of it: "queued", "accepted", "processing", "processed", "refusing", "refused"
+    or, if the taskmaster gives it up, "abandoned"."""
 
     def __init__(self, acceptor: ScriptedAcceptor, number: int, error: BaseException | None) -> None:
         self._acceptor = acceptor
@@ -64,6 +65,8 @@ class ScriptedAcceptor:
         self.connections: list[ScriptedConnection] = []
         self.accepting: set[threading.Thread] = set()
         """Threads inside `accept`."""
+        self.acceptors: set[threading.Thread] = set()
+        """Every thread that was ever inside `accept`."""
         self.threads: set[threading.Thread] = set()
         """Every thread that was ever inside a step."""
         self.peak = 0
@@ -112,7 +115,7 @@ class ScriptedAcceptor:
                 # A short wait in a loop: what changes in a taskmaster notifies nobody here.
                 if self.changed.wait_for(condition, 0.01):
                     return
-        raise AssertionError(f"waited {PATIENCE:g} s in vain for {what}. {show()} {self.connections}")
+        raise AssertionError(f"waited {PATIENCE:g} s without success for {what}. {show()} {self.connections}")
 
     def count(self, *states: str) -> int:
         """How many connections are in one of `states`."""
@@ -131,6 +134,7 @@ class ScriptedAcceptor:
         with self.changed:
             self.threads.add(me)
             self.accepting.add(me)
+            self.acceptors.add(me)
             self.changed.notify_all()
             try:
                 self.changed.wait_for(lambda: self._queued or self._closed or (timeout and self._time_outs))
@@ -164,6 +168,11 @@ class ScriptedAcceptor:
             send_thread = not self._attended
             self._attended = True
         return send_thread
+
+    def abandon(self, connection: ScriptedConnection) -> None:
+        with self.changed:
+            if connection.state == "accepted":
+                self._move(connection, "abandoned")
 
     def answer_refusals(self) -> None:
         with self.changed:

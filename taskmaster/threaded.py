@@ -25,7 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
-from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, ThreadState, logger
+from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, TaskmasterBusyError, ThreadState, logger
 
 __all__ = ["ThreadedTaskmaster"]
 
@@ -40,6 +40,7 @@ class ThreadedTaskmaster(Taskmaster):
     loop says where it is (`enter`) and, as its last act, why its thread leaves (`leave`); it gives each connection it
     accepts to `hand_over`. `handle_incoming_connection` counts it (`accepted`) and sees that some thread, in state
     SERVING, calls `process` and then counts it again (`served`), or counts it as `refused` and calls `refuse`.
+    Connections that wait for a thread stand in `queue`. Conditions of its own are made on `lock`.
     """
 
     acceptor: AcceptorSteps
@@ -59,6 +60,7 @@ class ThreadedTaskmaster(Taskmaster):
         self._left_one = threading.Condition(self.lock)
         """Notified by a thread that leaves; `shutdown` waits."""
         self._number = 0
+        self._running = False
         self._grown: Counter[str] = Counter()
         self._shrunk: Counter[str] = Counter()
         # Owned by whoever accepts. If that is two threads at once, there may be a line more in the log, no harm else.
@@ -75,6 +77,7 @@ class ThreadedTaskmaster(Taskmaster):
             self._left_one.wait_for(lambda: self._thread_count_locked() == self.counts[ThreadState.LEAVING], deadline)
         self.reap(max(0.0, end - time.monotonic()))
         with self.lock:
+            self._running = self._thread_count_locked() > 0
             late = [thread.name for thread in self._states]
             return late + ["(starting)"] * (self._thread_count_locked() - len(late))
 
@@ -99,15 +102,17 @@ class ThreadedTaskmaster(Taskmaster):
     # The register.
 
     def begin(self, acceptor: AcceptorSteps) -> None:
-        """Take on `acceptor`, with fresh counters. RuntimeError while threads of an earlier run are left."""
+        """Take on `acceptor`, with fresh counters. TaskmasterBusyError while it runs another, or threads are left."""
         with self.lock:
-            if self._thread_count_locked():
-                raise RuntimeError(f"this {type(self).__name__} still runs {self.acceptor.name}: "
-                                   "stop that acceptor first, or give each its own taskmaster")
+            if self._running:
+                raise TaskmasterBusyError(f"this {type(self).__name__} still runs {self.acceptor.name}: "
+                                          "stop that acceptor first, or give each its own taskmaster")
+            self._running = True
+            self.queue.clear()
             self.accepted = self.served = self.refused = self._number = 0
             self._grown.clear()
             self._shrunk.clear()
-        self.acceptor = acceptor
+            self.acceptor = acceptor
 
     def promise_locked(self, reason: str, state: ThreadState = ThreadState.STARTING) -> None:
         """Count one more thread, to be started with `start_promised` as soon as the lock has been released.
@@ -127,13 +132,15 @@ class ThreadedTaskmaster(Taskmaster):
         with self.lock:
             self._number += 1
             name = f"{role}-{self.acceptor.name}-{self._number}"
+        promise = [state]  # kept by the thread, or taken back here; by one of the two
         try:
-            self.start_thread(lambda: self._run(loop, state), name)
-        except BaseException:
+            self.start_thread(lambda: self._run(loop, promise), name)
+        except BaseException:  # of an override, perhaps, that has started the thread before it failed
             with self.lock:
-                self.counts[state] -= 1
-                self._shrunk["could not start"] += 1
-                self._left_one.notify_all()
+                if promise:
+                    self.counts[promise.pop()] -= 1
+                    self._shrunk["could not start"] += 1
+                    self._left_one.notify_all()
             raise
 
     def start(self, loop: Callable[[], None], role: str, reason: str = "start",
@@ -189,13 +196,17 @@ class ThreadedTaskmaster(Taskmaster):
                     del self._states[thread]
                     self.counts[ThreadState.LEAVING] -= 1
 
-    def _run(self, loop: Callable[[], None], state: ThreadState) -> None:
+    def _run(self, loop: Callable[[], None], promise: list[ThreadState]) -> None:
         """The outermost frame of every thread: whatever happens inside, the books are right afterwards."""
         me = threading.current_thread()
         with self.lock:
-            self._states[me] = state  # already counted, by promise_locked
+            if not promise:  # taken back, because start_thread failed; and yet there is a thread
+                return
+            self._states[me] = promise.pop()  # already counted, by promise_locked
         try:
             loop()
+            if self._states[me] is not ThreadState.LEAVING:
+                raise RuntimeError("the loop has returned; its last act must be self.leave(reason)")
         except BaseException:  # a bug in a model or in a hook; the thread is lost, the server is not
             logger.critical("%s died; this is a bug", me.name, exc_info=True)
         finally:
@@ -212,8 +223,9 @@ class ThreadedTaskmaster(Taskmaster):
         """Call the public hook; an override that raises costs its own connection, not the thread that accepts."""
         try:
             self.handle_incoming_connection(connection)
-        except Exception:
+        except BaseException:
             logger.exception("handle_incoming_connection(%s) raised", connection.peer)
+            self.acceptor.abandon(connection)
 
     def process(self, connection: Connection) -> None:
         """Process `connection` on this thread. Nothing it does, not even SystemExit, ends the thread."""
@@ -236,7 +248,7 @@ class ThreadedTaskmaster(Taskmaster):
             self.reap(0)  # the one that answered the last burst
             try:
                 self.start(self._refuse_loop, "refusals", "refusals to answer", ThreadState.REFUSING)
-            except RuntimeError as error:
+            except Exception as error:
                 logger.error("no thread to answer refusals (%s): doing it on the accepting thread", error)
                 self.acceptor.answer_refusals()
 

@@ -516,7 +516,7 @@ def _request_stop_when_running(acceptor: Acceptor) -> None:
     ({"port": 70000}, "port=70000: pass a whole number from 0 to 65535"),
     ({"host": None}, 'host=None: pass a name or an address, "0.0.0.0" for all'),
     ({"backlog": 0}, "backlog=0: pass a whole number of at least 1"),
-    ({"timeout": 0}, "timeout=0: pass a number of seconds above 0"),
+    ({"timeout": 0}, "timeout=0: pass a number of seconds of at least 0.001"),
 ])
 def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, object], message: str) -> None:
     right: dict[str, object] = {"handler": hello, "taskmaster": SingleThreadedTaskmaster()}

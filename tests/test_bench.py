@@ -339,7 +339,7 @@ def test_claims_are_not_judged_on_models_that_leave_clients_out() -> None:
     assert "HOLD here" not in text
     assert "recycling, 10,001 a second" in text
     assert "pool is left out, because 92 of 100 clients" in text
-    assert "which were not all measured" in said(run("single", 10))
+    assert "which must all be among --models" in said(run("single", 10))
 
 
 def test_a_lead_smaller_than_the_noise_is_none() -> None:

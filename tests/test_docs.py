@@ -21,13 +21,14 @@ from taskmaster import SingleThreadedTaskmaster, ThreadState
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SERVER, SELECT, CUSTOM, CUSTOM_TEST = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SERVER, SELECT, BLOCK, CUSTOM, CUSTOM_TEST = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling]
 
 # The custom taskmaster of the README, and its contract suite, become a module and a test class of this one.
 custom: dict[str, object] = {"__name__": "readme"}
-exec(compile(CUSTOM + "\n" + CUSTOM_TEST, "README.md", "exec"), custom)
+CUSTOM_TEST = CUSTOM_TEST.replace("from my_module import LeaderFollowersTaskmaster\n", "")
+exec(compile(CUSTOM + CUSTOM_TEST, "README.md", "exec"), custom)
 TestLeaderFollowersOfTheReadme = custom["TestLeaderFollowers"]
 
 
@@ -44,6 +45,7 @@ def test_the_ten_line_server_serves() -> None:
 def test_the_application_of_select_answers(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, object] = {"__name__": "readme"}
     exec(compile(SELECT, "README.md", "exec"), scope)
+    exec(compile(BLOCK, "README.md", "exec"), scope)
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
     with Acceptor(scope["app"], port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor:  # type: ignore[arg-type]
         def get(path: str) -> bytes:

@@ -195,7 +195,7 @@ def test_a_response_shows_the_start_of_its_body_and_its_status() -> None:
 
 # Response: what it says to wrong ones. (arguments, words of the fix)
 
-WRONG_STATUS = "status=.*: pass a final status, a whole number from 200 to 999"
+WRONG_STATUS = "status=.*: pass a status code, a whole number from 200 to 999"
 WRONG_BODY = "body=.*: pass str, bytes, a binary file, or an iterable of bytes"
 WRONG_PAIR = "header .*: pass a name and a value, both str and within latin-1"
 WRONG_NAME = "header name .*: only letters, digits and .* may stand in one"

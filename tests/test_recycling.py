@@ -118,6 +118,11 @@ def test_a_replacement_is_started_even_if_a_leaving_thread_still_fills_the_limit
         acceptor.settle([second, third], "processing")
 
 
+def test_standby_is_no_more_than_a_small_limit_allows() -> None:
+    assert RecyclingTaskmaster(max_thread_count=4).standby == 4
+    assert RecyclingTaskmaster().standby == 8
+
+
 class Population(RuleBasedStateMachine):
     """A naive model of the rules in the docstring, held against the real thing after every step."""
 
@@ -205,15 +210,16 @@ TestPopulation.settings = settings(max_examples=60, stateful_step_count=25, dead
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
+    ({"standby": 200}, "standby=200 is more than max_thread_count=100"),
     ({"standby": 0}, "standby=0: pass a whole number of at least 1"),
     ({"standby": 2.0}, "standby=2.0: pass a whole number of at least 1, not float"),
     ({"standby": True}, "not bool"),
     ({"standby": 9, "max_thread_count": 8}, "standby=9 is more than max_thread_count=8: lower the one or raise"),
     ({"max_thread_count": 0}, "max_thread_count=0: pass a whole number of at least 1"),
     ({"max_accept_count": -1}, "max_accept_count=-1: pass a whole number of at least 0"),
-    ({"idle_timeout": 0}, "idle_timeout=0: pass a number of seconds above 0"),
-    ({"idle_timeout": float("nan")}, "idle_timeout=nan: pass a number of seconds above 0"),
-    ({"idle_timeout": "10"}, "idle_timeout='10': pass a number of seconds above 0, not str"),
+    ({"idle_timeout": 0}, "idle_timeout=0: pass a number of seconds of at least 0.001"),
+    ({"idle_timeout": float("nan")}, "idle_timeout=nan: pass a number of seconds of at least 0.001"),
+    ({"idle_timeout": "10"}, "idle_timeout='10': pass a number of seconds of at least 0.001, not str"),
 ])
 def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, int], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as error:
