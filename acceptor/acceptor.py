@@ -34,6 +34,10 @@ __all__ = ["Acceptor", "StopReport"]
 logger = logging.getLogger("acceptor")
 
 _STOPPING = "The server is stopping."
+_WAITING = 0
+"""In the registry: no thread serves it yet."""
+_REFUSED = -1
+"""In the registry: it belongs to the refusals."""
 _GRACE = 2.0
 """Seconds that threads have to end after their connections have been cut. A handler that does not look at its
 connection meanwhile is not interrupted: nothing in Python can do that safely."""
@@ -108,10 +112,13 @@ class Acceptor:
         # Guarded by self._registry.
         self._registry = threading.Lock()
         self._connections: dict[Connection, int] = {}
-        """Every connection accepted and not yet closed, with the ident of the thread that serves it (0: none)."""
+        """Every connection accepted and not yet closed, with the ident of the thread that serves it, or _WAITING, or
+        _REFUSED."""
         # Set by stop; read by any thread, which may see it late by as much as a connection takes to become idle.
         self._stopping = False
         self._cutting = False
+        self._of_taskmaster = threading.local()
+        """Has the attribute `yes` on the taskmaster's threads that accept."""
 
     # For the user.
 
@@ -181,13 +188,13 @@ class Acceptor:
         it is cut at once. Idle connections are closed at once; those that the kernel had queued are served, and those
         that nobody gets to by the deadline are answered 503. Blocks up to `deadline` and a moment.
 
-        A second call returns at once, one while another thread is in `stop` when that is done; before `start` it does
-        nothing, during it, it waits for it. RuntimeError on one of the taskmaster's own threads, in a handler for
-        example, which it would wait for: call `request_stop` there.
+        A second call returns the same, at once; one while another thread is in `stop`, when that is done; one during
+        `start` waits for it, and one before it does nothing. RuntimeError on one of the taskmaster's own threads, in a
+        handler for example, which it would wait for: call `request_stop` there.
         """
         deadline = seconds("deadline", deadline, zero=True) if soft else 0.0
         with self._registry:
-            if threading.get_ident() in self._connections.values():
+            if hasattr(self._of_taskmaster, "yes") or threading.get_ident() in self._connections.values():
                 raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                    "lets serve_forever() stop, or stop() from another thread")
         with self._life_changed:
@@ -195,7 +202,7 @@ class Acceptor:
             self._life_changed.wait_for(
                 lambda: self._starts != starts or self._life in (_Life.STOPPED, _Life.RUNNING))
             if self._starts != starts or self._life is _Life.STOPPED:  # stopped, and perhaps started again, meanwhile
-                return StopReport()
+                return self._last_report
             self._life = _Life.STOPPING
         try:
             report = self._stop(deadline)
@@ -234,6 +241,7 @@ class Acceptor:
     # For the taskmaster: see taskmaster.base.AcceptorSteps. Any number of threads at once.
 
     def accept(self, timeout: float | None = None) -> Connection | None:
+        self._of_taskmaster.yes = True
         accepted = self._listener.accept(timeout)
         return None if accepted is None else self._register(accepted)
 
@@ -250,14 +258,16 @@ class Acceptor:
             self._close(connection)
 
     def refuse(self, connection: Connection) -> bool:
+        with self._registry:
+            self._connections[connection] = _REFUSED
         return self._refusals.add(connection)
 
-    def answer_refusals(self) -> None:
-        self._refusals.answer()
+    def answer_refusals(self, patient: bool = True) -> None:
+        self._refusals.answer(patient)
 
     def abandon(self, connection: Connection) -> None:
         with self._registry:
-            alone = self._connections.get(connection) == 0 and connection.phase is Phase.ACCEPTED
+            alone = self._connections.get(connection) == _WAITING
         if alone:
             self._close(connection)
 
@@ -287,11 +297,12 @@ class Acceptor:
             # 4. Past the deadline: cut what is in progress.
             with self._registry:
                 self._cutting = True
-                for connection in self._connections:
+                for connection, thread in self._connections.items():
                     if connection.phase in (Phase.READING, Phase.HANDLING, Phase.WRITING):
                         cut.append(str(connection))
-                    if connection.phase is not Phase.ACCEPTED:
+                    if thread not in (_WAITING, _REFUSED):
                         connection.abort()
+            self._refusals.hurry()
             late = self.taskmaster.shutdown(_GRACE)
         # 5. Nobody is left who could accept; close what is open.
         self._close_everything()
@@ -307,7 +318,7 @@ class Acceptor:
         while (accepted := self._listener.take_drained()) is not None:
             self._register(accepted)
         with self._registry:
-            waiting = [connection for connection, thread in self._connections.items() if not thread]
+            waiting = [connection for connection, thread in self._connections.items() if thread == _WAITING]
         if waiting:
             last = Refusals(_STOPPING, self._close)
             for connection in waiting:
@@ -321,7 +332,7 @@ class Acceptor:
     def _register(self, accepted: Accepted) -> Connection:
         connection = Connection(*accepted, self.handler, self._is_stopping, self._access_log)
         with self._registry:
-            self._connections[connection] = 0
+            self._connections[connection] = _WAITING
         return connection
 
     def _close(self, connection: Connection) -> None:

@@ -103,11 +103,10 @@ class Listener:
         Never raises for what the network does: see RETRY and BACK_OFF.
         """
         while not self._stopped:
-            if not self._events.poll(timeout, 1):
-                raise TimeoutError
-            # Until _arm, this thread is the only one that is awake for the listen socket.
+            came = True
             try:
-                return self._accept()
+                if came := bool(self._events.poll(timeout, 1)):
+                    return self._accept()  # until _arm, this thread is the only one awake for the listen socket
             except BlockingIOError:  # the client has gone again
                 pass
             except OSError as error:
@@ -116,11 +115,14 @@ class Listener:
                     self._pause()
             finally:
                 self._arm()
+            if not came:
+                raise TimeoutError
         return self.take_drained()
 
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call does nothing. `accept` still returns what was queued."""
         if not self._stopped:
+            self._socket.listen(0)  # what comes now is turned away rather than queued
             self._drain()
             self._stopped = True
         # Again in a second call: the first may have been interrupted here.

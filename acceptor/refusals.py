@@ -22,7 +22,7 @@ _LINGER = 2.0
 """Seconds a refused client has to finish sending and to read its answer."""
 _STAY = 1.0
 """Seconds the answering thread stays when there is nobody left, so that a busy time needs one thread, not one each."""
-_MOST = 1000
+_MOST = 256
 """Refused connections kept open at once; beyond that the oldest are closed early, to bound descriptors in a flood."""
 
 
@@ -44,7 +44,7 @@ class Refusals:
         self._new: list[Connection] = []
         self._attended = False
         """A thread is in `answer`, or its caller has been told to send one."""
-        self._stopping = False
+        self._stopping = self._hurrying = False
 
     def add(self, connection: Connection) -> bool:
         """Take `connection`; never blocks. True if the caller must send a thread to `answer`."""
@@ -56,8 +56,10 @@ class Refusals:
             self._wake()
         return send_thread
 
-    def answer(self) -> None:
+    def answer(self, patient: bool = True) -> None:
         """Answer and close all of them; return when there have been none for a moment, or at once after `stop`.
+
+        patient: give each client time to finish sending; without, they are answered and closed, and this returns.
 
         Why "none left" and "no thread attends" are decided under one lock:
           1. this thread finds nothing left, and is about to leave
@@ -72,7 +74,8 @@ class Refusals:
             now = time.monotonic()
             with self._lock:
                 new, self._new = self._new, []
-                if not new and not lingering and (self._stopping or now >= leave_at):
+                hurry = self._hurrying or not patient
+                if not new and not lingering and (self._stopping or hurry or now >= leave_at):
                     self._attended = False
                     return
             for connection in new:
@@ -81,7 +84,7 @@ class Refusals:
                     lingering[connection] = now + _LINGER
                 else:
                     self._done(connection)
-            over = [connection for connection, end in lingering.items() if end <= now]
+            over = [connection for connection, end in lingering.items() if end <= now or hurry]
             over += list(lingering)[len(over):max(len(over), len(lingering) - _MOST)]
             if lingering:
                 leave_at = now + _STAY
@@ -100,6 +103,12 @@ class Refusals:
         """Let `answer` return as soon as nobody is left; any thread. What is added later is answered all the same."""
         with self._lock:
             self._stopping = True
+        self._wake()
+
+    def hurry(self) -> None:
+        """Let `answer` wait for nobody any more; any thread."""
+        with self._lock:
+            self._hurrying = True
         self._wake()
 
     def close(self) -> None:

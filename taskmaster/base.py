@@ -119,8 +119,11 @@ class AcceptorSteps(Protocol):
         is answering refusals at the moment; the caller must then have one call `answer_refusals`.
         """
 
-    def answer_refusals(self) -> None:
+    def answer_refusals(self, patient: bool = True) -> None:
         """Answer and close the refused connections, all at once; return when there have been none for a moment.
+
+        patient: give each client time to finish sending, so that it can read its answer. Without, it may not be able
+        to, but this returns at once: for a thread that has other things to do, when there is no thread for this.
 
         Blocks meanwhile, never long for any one of them. While the server stops it returns as soon as none is left.
         """

@@ -174,7 +174,7 @@ class ScriptedAcceptor:
             if connection.state == "accepted":
                 self._move(connection, "abandoned")
 
-    def answer_refusals(self) -> None:
+    def answer_refusals(self, patient: bool = True) -> None:
         with self.changed:
             self.threads.add(threading.current_thread())
             while self._refused:

@@ -250,7 +250,7 @@ class ThreadedTaskmaster(Taskmaster):
                 self.start(self._refuse_loop, "refusals", "refusals to answer", ThreadState.REFUSING)
             except Exception as error:
                 logger.error("no thread to answer refusals (%s): doing it on the accepting thread", error)
-                self.acceptor.answer_refusals()
+                self.acceptor.answer_refusals(patient=False)
 
     def _refuse_loop(self) -> None:
         self.acceptor.answer_refusals()

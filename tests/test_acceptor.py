@@ -424,10 +424,45 @@ def test_stop_in_a_hook_of_the_taskmaster_is_refused_and_it_can_still_be_stopped
     with connected(acceptor) as busy:
         busy.sendall(GET)
         handler.reached()
-        with connected(acceptor) as refused:
-            assert refused.recv(12) == b"HTTP/1.1 503"
+        for _ in range(2):  # the server goes on as if nothing had happened
+            with connected(acceptor) as refused:
+                assert refused.recv(12) == b"HTTP/1.1 503"
         handler.gate.set()
         assert not acceptor.stop()
+
+
+def test_refusals_are_answered_even_if_no_thread_can_be_started_for_them() -> None:
+    class NoThread(PooledTaskmaster):
+        def start_thread(self, target: Callable[[], None], name: str) -> None:
+            if name.startswith("refusals"):
+                raise RuntimeError("can't start new thread")
+            super().start_thread(target, name)
+
+    handler = Handler()
+    taskmaster = NoThread(threads=1, queue_size=0)
+    with Acceptor(handler, port=0, taskmaster=taskmaster) as acceptor, connected(acceptor) as busy:
+        busy.sendall(GET)
+        handler.reached()
+        refused = [socket.create_connection((acceptor.host, acceptor.port), PATIENCE) for _ in range(5)]
+        for sock in refused:  # each holds its connection open: nobody may wait for it to go
+            assert sock.recv(12) == b"HTTP/1.1 503"
+        for sock in refused:
+            sock.close()
+        handler.gate.set()
+
+
+def test_a_second_stop_returns_what_the_first_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acceptor.acceptor._GRACE", 0.05)
+    handler = Handler()
+    acceptor = Acceptor(handler, port=0, taskmaster=PooledTaskmaster(threads=1)).start()
+    with connected(acceptor) as sock:
+        sock.sendall(GET)
+        handler.reached()
+        report = acceptor.stop(soft=False)
+        assert report
+        assert acceptor.stop() == report
+        handler.gate.set()
+        assert not acceptor.taskmaster.shutdown(PATIENCE)
 
 
 def test_it_can_be_started_again_after_a_stop(model: Callable[[], Taskmaster]) -> None:

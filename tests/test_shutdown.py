@@ -140,10 +140,10 @@ def test_a_thread_that_refuses_is_waited_for(model: str) -> None:
         gate = threading.Event()
         arrived = threading.Event()
 
-        def answer_refusals(self) -> None:
+        def answer_refusals(self, patient: bool = True) -> None:
             self.arrived.set()
             assert self.gate.wait(PATIENCE)
-            super().answer_refusals()
+            super().answer_refusals(patient)
 
     with running(MODELS[model](), Slow()) as (acceptor, taskmaster):
         assert isinstance(acceptor, Slow)
