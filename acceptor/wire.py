@@ -64,10 +64,7 @@ class H11Wire:
 
     def next_head(self) -> RequestHead | None:
         """The next request's head; None if more bytes are needed. ProtocolError if there can be none."""
-        try:
-            event = self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(error.error_status_hint, str(error)) from None
+        event = self._next_event()
         if event is h11.NEED_DATA:
             return None
         assert isinstance(event, h11.Request)
@@ -75,13 +72,16 @@ class H11Wire:
 
     def next_body(self) -> bytes | None:
         """The next bytes of the body, b"" at its end; None if more are needed. ProtocolError if it is not a body."""
-        try:
-            event = self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(error.error_status_hint, str(error)) from None
+        event = self._next_event()
         if event is h11.NEED_DATA:
             return None
         return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            raise ProtocolError(error.error_status_hint, str(error)) from None
 
     def next_request(self) -> bool:
         """Begin the next request, this one's body being at its end. True if some of it has come already."""
