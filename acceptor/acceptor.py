@@ -165,6 +165,8 @@ class Acceptor:
                 raise
             self._address = self._listener.address
             self._stopping = self._cutting = False
+            if self._last_report.stuck:
+                self.taskmaster.shutdown(0.0)  # they may have ended since
             try:
                 self.taskmaster.execute_acceptor(self)
                 self._become(_Life.RUNNING)
@@ -259,6 +261,8 @@ class Acceptor:
 
     def refuse(self, connection: Connection) -> bool:
         with self._registry:
+            if connection not in self._connections:
+                return False  # it came too late: `stop` has answered it
             self._connections[connection] = _REFUSED
         return self._refusals.add(connection)
 
@@ -268,8 +272,10 @@ class Acceptor:
     def abandon(self, connection: Connection) -> None:
         with self._registry:
             alone = self._connections.get(connection) == _WAITING
+            if alone:  # out of the registry under the same lock, or a thread might begin to process it meanwhile
+                del self._connections[connection]
         if alone:
-            self._close(connection)
+            connection.close()
 
     # Stopping, in phases.
 

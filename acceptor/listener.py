@@ -120,7 +120,7 @@ class Listener:
         return self.take_drained()
 
     def stop(self) -> None:
-        """Accept no more, and wake everybody; a second call does nothing. `accept` still returns what was queued."""
+        """Accept no more, and wake everybody; a second call only wakes. `accept` still returns what was queued."""
         if not self._stopped:
             self._socket.listen(0)  # what comes now is turned away rather than queued
             self._drain()
