@@ -187,8 +187,9 @@ class Acceptor:
         """Stop listening and end every connection; return when every thread has been joined. Falsy: nothing was lost.
 
         Soft: every request in progress is answered, for up to `deadline` seconds; then what is left is cut. Not soft:
-        it is cut at once. Idle connections are closed at once; those that the kernel had queued are served, and those
-        that nobody gets to by the deadline are answered 503. Blocks up to `deadline` and a moment.
+        it is cut at once. Idle connections are closed at once. Those that the kernel had queued are served if their
+        request has come; the others, and those that nobody gets to by the deadline, are answered 503. Blocks up to
+        `deadline` and a moment.
 
         A second call returns the same, at once; one while another thread is in `stop`, when that is done; one during
         `start` waits for it, and one before it does nothing. RuntimeError on one of the taskmaster's own threads, in a

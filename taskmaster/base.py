@@ -63,7 +63,7 @@ class Snapshot:
     served: int
     """Connections whose processing has ended, however it ended."""
     refused: int
-    """Connections answered with 503 because the taskmaster was full."""
+    """Connections answered with 503: the taskmaster was full, or could get no thread for them."""
     grown: Mapping[str, int]
     """Threads started, by reason."""
     shrunk: Mapping[str, int]

@@ -17,7 +17,8 @@ from typing import Self
 
 import h11
 
-__all__ = ["PATIENCE", "Gate", "RawClient", "Received", "Truncated", "parse_response", "request", "tcp_pair"]
+__all__ = ["PATIENCE", "Gate", "RawClient", "Received", "Truncated", "parse_response", "read_all", "request",
+           "tcp_pair"]
 
 PATIENCE = 10.0
 """Seconds that a test waits for what must happen, before it fails."""
@@ -281,3 +282,11 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     for sock in (client, server):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client, server
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything up to the end of the connection, as it came."""
+    pieces = []
+    while piece := sock.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -25,6 +25,7 @@ from taskmaster import (
     ThreadedTaskmaster,
     ThreadPerConnectionTaskmaster,
 )
+from tests.clients import read_all
 
 PATIENCE = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -51,13 +52,6 @@ def hello(request: Request) -> str:
 def connected(acceptor: Acceptor) -> Iterator[socket.socket]:
     with socket.create_connection((acceptor.host, acceptor.port), PATIENCE) as sock:
         yield sock
-
-
-def read_all(sock: socket.socket) -> bytes:
-    pieces = []
-    while piece := sock.recv(65536):
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def descriptors() -> set[str]:

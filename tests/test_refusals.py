@@ -19,6 +19,7 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
     ThreadState,
 )
+from tests.clients import read_all
 
 PATIENCE = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -58,13 +59,6 @@ def desk() -> Iterator[Desk]:
     desk = Desk()
     yield desk
     desk.end()
-
-
-def read_all(sock: socket.socket) -> bytes:
-    data = b""
-    while piece := sock.recv(65536):
-        data += piece
-    return data
 
 
 def test_the_answer_says_503_when_to_come_back_and_that_the_connection_closes(desk: Desk) -> None:
