@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare waiting test check coverage clean
+.PHONY: help compare waiting hostile fuzz test check coverage clean
 
 help:
 	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 2 minutes)"
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
+	@echo "make hostile   clients that try to hold every thread, against each model (5 minutes)"
+	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"
 	@echo "make coverage  the tests again, with the lines and branches they miss"
@@ -18,6 +20,12 @@ compare: $(VENV)/bench
 
 waiting: $(VENV)/bench
 	@$(BIN)/python -m bench waiting $(ARGS)
+
+hostile: $(VENV)/bench
+	@$(BIN)/python -m bench hostile $(ARGS)
+
+fuzz: $(VENV)/fuzz
+	@$(BIN)/python -m fuzz $(ARGS)
 
 test: check
 	@$(BIN)/python -m pytest $(ARGS)
@@ -31,11 +39,11 @@ coverage: $(VENV)/test
 	@$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info bench/results
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info bench/results fuzz/findings
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 # One environment; each stamp says which extra of pyproject.toml is installed in it.
-$(VENV)/test $(VENV)/bench: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
+$(VENV)/test $(VENV)/bench $(VENV)/fuzz: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing what '$*' needs into $(VENV) (once; under a minute)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

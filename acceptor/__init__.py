@@ -1,27 +1,53 @@
-"""What the work is: the listen socket and HTTP/1.1, in any thread, without knowing which.
+"""What the work is: the listen sockets and HTTP/1.1, in any thread, without knowing which.
 
-    acceptor     Acceptor: start, stop, and the steps a taskmaster makes its loops of
-    listener     the listen socket: how threads wait on it, and how it stops without losing anybody
-    refusals     503, in a way that a client can read
-    connection   a connection's life: request, handler, response, again
-    wire         bytes into requests, over h11
-    framing      responses into bytes
-    sending      responses onto a socket
-    body         a request's body, read as it comes
-    messages     Request, Response and errors: the contract with handlers
+    acceptor        Acceptor: start, stop, and the steps a taskmaster makes its loops of
+    addresses       where to listen; listen_socket, listener: how threads wait there, and how that stops
+    registry        the connections there are, and who has each
+    watcher         the one thread of its own: refusals, lingering, slow handlers
+
+    connection      a connection's life: a request's head, its exchange, again; phases has its table
+    exchange        one request and its response: body, handler, framing, sending
+    stream          a socket read and written within deadlines; tls, tls_socket: the same, encrypted
+
+    wire            bytes into requests, over h11; heads: what they mean; chunks: a chunked body
+    violations      what HTTP forbids, by name
+    settings        Limits, Timeouts
+    proxy_protocol  who the client is, behind proxies; forwarded, networks
+
+    messages        Request, Response and errors: the contract with handlers
 """
 
 from acceptor.acceptor import Acceptor, StopReport
-from acceptor.messages import BodyError, ClientDisconnectedError, Handler, Headers, HTTPError, Request, Response
+from acceptor.forwarded import ForwardedHeaders
+from acceptor.messages import (
+    BodyError,
+    ClientDisconnectedError,
+    Detached,
+    Handler,
+    Headers,
+    HTTPError,
+    Request,
+    Response,
+)
+from acceptor.settings import Limits, Timeouts
+from acceptor.tls import TLS, TLSInfo
+from acceptor.violations import Violation
 
 __all__ = [
+    "TLS",
     "Acceptor",
     "BodyError",
     "ClientDisconnectedError",
+    "Detached",
+    "ForwardedHeaders",
     "HTTPError",
     "Handler",
     "Headers",
+    "Limits",
     "Request",
     "Response",
     "StopReport",
+    "TLSInfo",
+    "Timeouts",
+    "Violation",
 ]

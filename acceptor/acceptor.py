@@ -1,31 +1,36 @@
-"""The acceptor: the listen socket and HTTP, start and stop. It knows no threads.
+"""The acceptor: the listen sockets and HTTP, start and stop. Of threads it knows only the one it has of its own.
 
-It offers the steps that a taskmaster makes its loops of (`accept`, `process_connection`, `refuse`,
-`answer_refusals`), any of which may be running in any number of threads at once. What they share is the registry of
-connections, under one lock.
-
-A connection's owner, from hand to hand: `accept` returns it to the taskmaster, which passes it to `process_connection`
-or `refuse`, which end by taking it out of the registry and closing it, exactly once (`_close`).
+It offers the steps that a taskmaster makes its loops of (`accept`, `process_connection`, `refuse`, `abandon`), any of
+which may be running in any number of threads at once. What they share is the registry of connections.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
-from acceptor.connection import Connection, Phase
+from acceptor.addresses import Address, Bound, InheritedAddress, TCPAddress, UnixAddress, parse_address
+from acceptor.connection import Connection
+from acceptor.forwarded import ForwardedHeaders
 from acceptor.listener import Accepted, Listener
 from acceptor.messages import Handler
-from acceptor.refusals import Refusals
+from acceptor.networks import Networks
+from acceptor.phases import End
+from acceptor.registry import CLOSING, WAITING, Registry
+from acceptor.service import Service
+from acceptor.settings import TICK, Limits, Timeouts
+from acceptor.signals import signals_call
+from acceptor.tls import TLS
+from acceptor.violations import Compliance, ProtocolError, Violation
+from acceptor.watcher import Watcher
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import Taskmaster, TaskmasterBusyError
 
@@ -33,14 +38,11 @@ __all__ = ["Acceptor", "StopReport"]
 
 logger = logging.getLogger("acceptor")
 
+_FULL = "The server is full; try again in a moment."
 _STOPPING = "The server is stopping."
-_WAITING = 0
-"""In the registry: no thread serves it yet."""
-_REFUSED = -1
-"""In the registry: it belongs to the refusals."""
 _GRACE = 2.0
-"""Seconds that threads have to end after their connections have been cut. A handler that does not look at its
-connection meanwhile is not interrupted: nothing in Python can do that safely."""
+"""Seconds that threads have to end after their connections have been cut: they notice within a TICK. A handler that
+does not look at its connection meanwhile is not interrupted: nothing in Python can do that safely."""
 
 
 @dataclass(frozen=True)
@@ -72,36 +74,55 @@ class Acceptor:
 
     handler: takes a `Request`, returns a `Response`, str or bytes. Runs in many threads at once.
     taskmaster: an instance, its own for each acceptor.
-    host, port: where to listen; 127.0.0.1 is this machine only, "0.0.0.0" and "::" are everybody. Port 0: the system
-        chooses, and `port` tells which.
+    host, port: where to listen; 127.0.0.1 is this machine only, "0.0.0.0" every IPv4 address of it and "::" every
+        address. Port 0: the system chooses, and `port` tells which.
+    bind: instead, one or more of "127.0.0.1:8080", "[::1]:8080", ":8080", "unix:/run/app.sock", "fd://3", "systemd"
+        (see `acceptor.addresses`), or sockets that listen already, which are the acceptor's from then on.
     backlog: connections the kernel may queue before they are accepted (bounded by net.core.somaxconn).
-    timeout: seconds of silence tolerated while a request is read, a response written, or between two requests.
+    tls: certificates; every connection is TLS then.
+    limits, timeouts: what a client may send, and how long it may take.
+    allow: violations of HTTP that are served all the same; by default none.
+    proxy_protocol: peers ("10.0.0.0/8", "unix") whose connections begin with a PROXY header, and must.
+    trusted_proxies: peers whose X-Forwarded-For, -Proto and -Host are believed; those of others are removed. Empty:
+        the headers are left as they are, and nothing is believed. For the header Forwarded (RFC 7239) instead, pass
+        an `acceptor.forwarded.ForwardedHeaders`.
     access_log: one line per response, to the logger "acceptor.access". Everything else goes to "acceptor".
 
     Wrong arguments raise TypeError or ValueError here; an address that cannot be had, OSError in `start`.
     """
 
-    def __init__(self, handler: Handler, *, taskmaster: Taskmaster, host: str = "127.0.0.1", port: int = 8080,
-                 backlog: int = 1024, timeout: float = 30.0, access_log: bool = False) -> None:
+    def __init__(self, handler: Handler, *, taskmaster: Taskmaster, host: str | None = None, port: int | None = None,
+                 bind: str | socket.socket | Sequence[str | socket.socket] | None = None, backlog: int = 1024,
+                 tls: TLS | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
+                 allow: Iterable[Violation | str] = (), proxy_protocol: Iterable[str] = (),
+                 trusted_proxies: Iterable[str] | ForwardedHeaders = (), access_log: bool = False) -> None:
         if not callable(handler):
             raise TypeError(f"handler={handler!r} ({type(handler).__name__}): pass a callable that takes a Request")
         if not isinstance(taskmaster, Taskmaster):
             hint = (f"; write {taskmaster.__name__}(), with the parentheses" if isinstance(taskmaster, type) else "")
             raise TypeError(f"taskmaster={taskmaster!r}: pass an instance of a Taskmaster, such as "
                             f"RecyclingTaskmaster(){hint}")
-        if not isinstance(host, str) or not host:
-            raise TypeError(f'host={host!r}: pass a name or an address, "0.0.0.0" for all of this machine\'s')
+        for name, value, kind in (("tls", tls, TLS), ("limits", limits, Limits), ("timeouts", timeouts, Timeouts)):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name}={value!r}: pass an acceptor.{kind.__name__}")
         # Fixed at construction.
         self.handler = handler
         self.taskmaster = taskmaster
-        self._asked = host, whole_number("port", port, at_least=0, at_most=65535)
+        self.tls = tls
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self._asked = _addresses(host, port, bind)
         self._backlog = whole_number("backlog", backlog, at_least=1)
-        self._timeout = seconds("timeout", timeout)
+        self._compliance = Compliance(allow)
+        self._proxy_protocol = Networks(proxy_protocol, name="proxy_protocol")
+        self._forwarded = _forwarded(trusted_proxies)
         self._access_log = bool(access_log)
+        self._registry = Registry(self.limits)
         # Owned by start and stop; one of them at a time, which _life sees to. Read by the steps in between.
-        self._address = self._asked
+        self._addresses: Sequence[Bound] = [_named(address) for address in self._asked]
+        self._service: Service
         self._listener: Listener
-        self._refusals: Refusals
+        self._watcher: Watcher
         self._last_report = StopReport()
         self._stop_requested: SimpleQueue[None] = SimpleQueue()
         # Guarded by self._life_changed.
@@ -109,46 +130,52 @@ class Acceptor:
         """Notified when start or stop is done; those who came meanwhile wait."""
         self._life = _Life.STOPPED
         self._starts = 0
-        # Guarded by self._registry.
-        self._registry = threading.Lock()
-        self._connections: dict[Connection, int] = {}
-        """Every connection accepted and not yet closed, with the ident of the thread that serves it, or _WAITING, or
-        _REFUSED."""
-        # Set by stop; read by any thread, which may see it late by as much as a connection takes to become idle.
-        self._stopping = False
-        self._cutting = False
         self._of_taskmaster = threading.local()
         """Has the attribute `yes` on the taskmaster's threads that accept."""
 
     # For the user.
 
     @property
+    def addresses(self) -> list[str]:
+        """Where it listens; after `start` as the system has it: ["127.0.0.1:8080", "unix:/run/app.sock"]."""
+        return [str(address) for address in self._addresses]
+
+    @property
     def host(self) -> str:
-        """The address listened on; after `start` as the system has it."""
-        return self._address[0]
+        """The (first) address listened on; after `start` as the system has it. "unix" for a UNIX socket."""
+        return self._addresses[0].host
 
     @property
     def port(self) -> int:
-        """The port listened on; after `start` the real one, if 0 was asked for."""
-        return self._address[1]
+        """The (first) port listened on; after `start` the real one, if 0 was asked for."""
+        return self._addresses[0].port
 
     @property
     def name(self) -> str:
         """Which server this is, for URLs, thread names and log lines: "127.0.0.1:8080", "[::1]:8080"."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return str(self._addresses[0])
 
     @property
     def connection_count(self) -> int:
         """Connections accepted and not yet closed."""
-        with self._registry:
-            return len(self._connections)
+        return len(self._registry)
+
+    @property
+    def refused_count(self) -> int:
+        """Connections refused because of Limits.connections or connections_per_address: no taskmaster saw them."""
+        return self._registry.refused
+
+    @property
+    def violations(self) -> Mapping[Violation, int]:
+        """How often each violation of HTTP has been seen, allowed or not. A copy."""
+        return self._compliance.counts
 
     def start(self) -> Self:
         """Listen, and let the taskmaster run; return when connections are being accepted.
 
-        Raises OSError if the address cannot be had, RuntimeError if it runs already or its taskmaster runs another
-        acceptor; then nothing is left open. While another thread is in `stop`, it waits for that. May be called again
-        after `stop`.
+        Raises OSError if an address cannot be had, RuntimeError if it runs already or its taskmaster runs another
+        acceptor, or if the system gives no thread; then nothing is left open. While another thread is in `stop`, it
+        waits for that. May be called again after `stop`.
         """
         with self._life_changed:
             self._life_changed.wait_for(lambda: self._life is not _Life.STOPPING)
@@ -157,49 +184,31 @@ class Acceptor:
             self._life = _Life.STARTING
             self._starts += 1
         try:
-            self._refusals = Refusals("The server is full; try again in a moment.", self._close)
-            try:
-                self._listener = Listener(*self._asked, self._backlog, self._timeout)
-            except BaseException:
-                self._refusals.close()
-                raise
-            self._address = self._listener.address
-            self._stopping = self._cutting = False
-            if self._last_report.stuck:
-                self.taskmaster.shutdown(0.0)  # they may have ended since
-            try:
-                self.taskmaster.execute_acceptor(self)
-                self._become(_Life.RUNNING)
-            except TaskmasterBusyError:
-                self._listener.stop()
-                self._close_everything()
-                raise
-            except BaseException:
-                self._stop(0.0)
-                raise
+            self._start()
         except BaseException:
             self._become(_Life.STOPPED)
             raise
-        logger.info("listening on http://%s with %s", self.name, type(self.taskmaster).__name__)
+        urls = ", ".join(f"http{'s' if self.tls else ''}://{address}" for address in self.addresses)
+        logger.info("listening on %s with %s", urls, type(self.taskmaster).__name__)
         return self
 
     def stop(self, *, soft: bool = True, deadline: float = 30.0) -> StopReport:
         """Stop listening and end every connection; return when every thread has been joined. Falsy: nothing was lost.
 
         Soft: every request in progress is answered, for up to `deadline` seconds; then what is left is cut. Not soft:
-        it is cut at once. Idle connections are closed at once. Those that the kernel had queued are served if their
-        request has come; the others, and those that nobody gets to by the deadline, are answered 503. Blocks up to
-        `deadline` and a moment.
+        it is cut at once. Idle connections are closed within half a second; a request that comes before is answered.
+        Those that the kernel had queued are served if their request comes as soon; the others, and those that nobody
+        gets to by the deadline, are answered 503. Blocks up to `deadline` and a moment, and for as long as refused
+        clients take to read that (Timeouts.linger).
 
         A second call returns the same, at once; one while another thread is in `stop`, when that is done; one during
         `start` waits for it, and one before it does nothing. RuntimeError on one of the taskmaster's own threads, in a
         handler for example, which it would wait for: call `request_stop` there.
         """
         deadline = seconds("deadline", deadline, zero=True) if soft else 0.0
-        with self._registry:
-            if hasattr(self._of_taskmaster, "yes") or threading.get_ident() in self._connections.values():
-                raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
-                                   "lets serve_forever() stop, or stop() from another thread")
+        if hasattr(self._of_taskmaster, "yes") or self._registry.serves(threading.get_ident()):
+            raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
+                               "lets serve_forever() stop, or stop() from another thread")
         with self._life_changed:
             starts = self._starts
             self._life_changed.wait_for(
@@ -221,10 +230,11 @@ class Acceptor:
         Off the main thread signals are left alone. A second signal has the effect it had before: by default, SIGINT
         raises KeyboardInterrupt here and SIGTERM ends the process.
         """
-        with _signals_call(self.request_stop), self:
+        with signals_call(self.request_stop), self:
             if sys.stderr is not None and sys.stderr.isatty():
                 model = type(self.taskmaster).__name__
-                print(f"Serving http://{self.name} with {model}; Ctrl+C stops", file=sys.stderr)
+                scheme = "https" if self.tls else "http"
+                print(f"Serving {scheme}://{self.name} with {model}; Ctrl+C stops", file=sys.stderr)
             self._stop_requested.get()
         while not self._stop_requested.empty():
             self._stop_requested.get()
@@ -245,73 +255,90 @@ class Acceptor:
 
     def accept(self, timeout: float | None = None) -> Connection | None:
         self._of_taskmaster.yes = True
-        accepted = self._listener.accept(timeout)
-        return None if accepted is None else self._register(accepted)
+        while (accepted := self._listener.accept(timeout)) is not None:
+            if (connection := self._admit(accepted)) is not None:
+                return connection
+        return None
 
     def process_connection(self, connection: Connection) -> None:
-        with self._registry:
-            if self._cutting or connection not in self._connections:
-                return  # it waited for a thread past the deadline: `stop` answers it, or has done so
-            self._connections[connection] = threading.get_ident()
+        if not self._registry.begin(connection):
+            return  # it waited for a thread past the deadline: `stop` answers it, or has done so
+        me = threading.get_ident()
+        end = End.CLOSE
         try:
-            connection.serve()
+            end = connection.serve()
         except Exception:
             logger.exception("%s: this is a bug in the server; closing", connection)
         finally:
-            self._close(connection)
+            if end is End.LINGER and self._registry.hand_over(connection, me):
+                self._watcher.linger(connection)
+            elif self._registry.remove(connection, me) and end is not End.DETACHED:
+                connection.close()
 
-    def refuse(self, connection: Connection) -> bool:
-        with self._registry:
-            if connection not in self._connections:
-                return False  # it came too late: `stop` has answered it
-            self._connections[connection] = _REFUSED
-        return self._refusals.add(connection)
-
-    def answer_refusals(self, patient: bool = True) -> None:
-        self._refusals.answer(patient)
+    def refuse(self, connection: Connection) -> None:
+        if self._registry.hand_over(connection, WAITING):  # else it came too late: `stop` has answered it
+            self._watcher.refuse(connection, _FULL)
 
     def abandon(self, connection: Connection) -> None:
-        with self._registry:
-            alone = self._connections.get(connection) == _WAITING
-            if alone:  # out of the registry under the same lock, or a thread might begin to process it meanwhile
-                del self._connections[connection]
-        if alone:
+        if self._registry.remove(connection, WAITING):
             connection.close()
 
-    # Stopping, in phases.
+    # Starting, and stopping in phases.
+
+    def _start(self) -> None:
+        self._service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls,
+                                self._proxy_protocol, self._forwarded, self._access_log)
+        self._registry.open(True)
+        self._listener = Listener(self._asked, self._backlog, TICK)
+        self._addresses = self._listener.addresses
+        self._watcher = Watcher(self._service, self._registry, self._listener.pending, self._close)
+        try:
+            self._watcher.start(self.taskmaster.start_thread, f"watcher-{self.name}")
+        except BaseException:
+            self._listener.stop()
+            self._listener.close()
+            raise
+        if self._last_report.stuck:
+            self.taskmaster.shutdown(0.0)  # they may have ended since
+        try:
+            self.taskmaster.execute_acceptor(self)
+            self._become(_Life.RUNNING)
+        except TaskmasterBusyError:
+            self._listener.stop()
+            self._close_everything()
+            raise
+        except BaseException:
+            self._stop(0.0)
+            raise
 
     def _stop(self, deadline: float) -> StopReport:
         """What a thread of the taskmaster may block in, and what ends that here:
 
             accept()                 listener.stop()
-            recv, while idle         hang_up()
-            recv, send, in between   the client; abort() at the deadline
+            recv, while idle         it sees `service.stopping` within a TICK
+            recv, send, in between   the client; past the deadline it sees `service.cut` within a TICK
+            a detached connection    whoever has it; connection.cut() past the deadline
             a handler                itself; after the deadline and _GRACE it is reported as stuck
         """
         # 1. No new connections, and no further request on those there are.
-        self._stopping = True
+        self._service.stopping = True
         self._listener.stop()
-        self._refusals.stop()
-        # 2. Connections that nobody is using go at once.
-        with self._registry:
-            for connection in self._connections:
-                if connection.phase in (Phase.IDLE, Phase.FRESH):
-                    connection.hang_up()
-        # 3. Everything in progress gets its answer, and every thread is joined.
+        # 2. Everything in progress gets its answer, and every thread is joined.
         late = self.taskmaster.shutdown(deadline)
         cut: list[str] = []
         if late:
-            # 4. Past the deadline: cut what is in progress.
-            with self._registry:
-                self._cutting = True
-                for connection, thread in self._connections.items():
-                    if connection.phase in (Phase.READING, Phase.HANDLING, Phase.WRITING):
-                        cut.append(str(connection))
-                    if thread not in (_WAITING, _REFUSED):
-                        connection.abort()
-            self._refusals.hurry()
+            # 3. Past the deadline: cut what is in progress.
+            self._registry.open(False)
+            self._service.cut = True
+
+            def note(connection: Connection, owner: int) -> None:
+                if connection.phase.in_progress:
+                    cut.append(str(connection))
+                connection.cut()
+
+            self._registry.each(note)
             late = self.taskmaster.shutdown(_GRACE)
-        # 5. Nobody is left who could accept; close what is open.
+        # 4. Nobody is left who could accept; close what is open.
         self._close_everything()
         report = self._last_report = StopReport(tuple(cut), tuple(late))
         if report:
@@ -321,37 +348,28 @@ class Acceptor:
         return report
 
     def _close_everything(self) -> None:
-        """Answer whoever still waits for a thread, and give the listen socket back to the system."""
+        """Answer whoever still waits for a thread, and give everything back to the system."""
         while (accepted := self._listener.take_drained()) is not None:
-            self._register(accepted)
-        with self._registry:
-            waiting = [connection for connection, thread in self._connections.items() if thread == _WAITING]
-        if waiting:
-            last = Refusals(_STOPPING, self._close)
-            for connection in waiting:
-                last.add(connection)
-            last.stop()
-            last.answer()
-            last.close()
+            self._admit(accepted)
+        for connection, owner in self._registry.items():
+            if owner == WAITING and self._registry.hand_over(connection, WAITING):
+                self._watcher.refuse(connection, _STOPPING)
+        self._watcher.stop()
         self._listener.close()
-        self._refusals.close()
 
-    def _register(self, accepted: Accepted) -> Connection:
-        connection = Connection(*accepted, self.handler, self._is_stopping, self._access_log)
-        with self._registry:
-            self._connections[connection] = _WAITING
-        return connection
+    def _admit(self, accepted: Accepted) -> Connection | None:
+        """Enter it in the registry; None if it is one too many, and is refused."""
+        connection = Connection(*accepted, self._service)
+        if (reason := self._registry.add(connection)) is None:
+            return connection
+        self._compliance.log_refusal(connection.peer, ProtocolError(503, reason))
+        self._watcher.refuse(connection, _FULL)
+        return None
 
     def _close(self, connection: Connection) -> None:
-        """Close `connection`: out of the registry first, so that `stop` never touches a socket that is closed, and so
-        that of two threads that want to, one does."""
-        with self._registry:
-            owned = self._connections.pop(connection, None) is not None
-        if owned:
+        """For the watcher: it is done with `connection`."""
+        if self._registry.remove(connection, CLOSING):
             connection.close()
-
-    def _is_stopping(self) -> bool:
-        return self._stopping
 
     def _become(self, life: _Life) -> None:
         with self._life_changed:
@@ -359,23 +377,31 @@ class Acceptor:
             self._life_changed.notify_all()
 
 
-@contextmanager
-def _signals_call(function: Callable[[], None]) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM calls `function` and puts the former handlers back."""
-    former: dict[signal.Signals, Any] = {}
+def _addresses(host: str | None, port: int | None, bind: str | socket.socket | Sequence[str | socket.socket] | None
+               ) -> list[Address | socket.socket]:
+    """Where to listen, checked."""
+    if bind is None:
+        if host is not None and (not isinstance(host, str) or not host):
+            raise TypeError(f'host={host!r}: pass a name or an address, "0.0.0.0" for all of this machine\'s')
+        return [TCPAddress("127.0.0.1" if host is None else host,
+                           whole_number("port", 8080 if port is None else port, at_least=0, at_most=65535))]
+    if host is not None or port is not None:
+        raise ValueError(f"host={host!r}, port={port!r} and bind={bind!r}: pass either host and port, or bind")
+    several = [bind] if isinstance(bind, (str, socket.socket)) else list(bind)
+    if not several:
+        raise ValueError('bind=[]: pass at least one address, such as bind=["127.0.0.1:8080"]')
+    return [each if isinstance(each, socket.socket) else parse_address(each) for each in several]
 
-    def restore() -> None:
-        while former:
-            signal.signal(*former.popitem())
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        function()
+def _named(address: Address | socket.socket) -> Bound:
+    """What to call `address` as long as it has not been bound."""
+    if isinstance(address, (TCPAddress, UnixAddress)):
+        return address
+    return UnixAddress(f"@{address}" if isinstance(address, InheritedAddress) else "@socket")
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            former[number] = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()
+
+def _forwarded(trusted: Iterable[str] | ForwardedHeaders) -> ForwardedHeaders | None:
+    if isinstance(trusted, ForwardedHeaders):
+        return trusted
+    networks = Networks(trusted, name="trusted_proxies")
+    return ForwardedHeaders(networks) if networks else None

@@ -18,8 +18,9 @@ __all__ = ["RequestBody"]
 class RequestBody(io.RawIOBase):
     """Read by the thread that runs the handler, through the io.BufferedReader that is `Request.body`.
 
-    fetch: reads the next piece; b"" at the end. Waits for as long as the connection does, or as many seconds as it
-        is told. The first time it is told to let the client go on (`100 Continue`), if `expects_continue`.
+    fetch: reads the next piece; b"" at the end. Waits for as long as the connection does, or until the time
+        (time.monotonic) that it is told. The first time it is told to let the client go on (`100 Continue`), if
+        `expects_continue`. It is not called again once it has raised BodyError.
     length: bytes announced; None if they come in chunks.
     """
 
@@ -29,6 +30,8 @@ class RequestBody(io.RawIOBase):
         self._expects_continue = expects_continue
         self._to_come = length
         self._piece = memoryview(b"")
+        self._failed: int | None = None
+        """The status of a BodyError: nobody can tell where this body ends, and it is not asked for again."""
         self.ended = False
         """Read to its end."""
         self.over = False
@@ -59,15 +62,21 @@ class RequestBody(io.RawIOBase):
             while not self.ended:
                 if self._expects_continue or limit < 0 or (self._to_come or 0) > limit:
                     return False
-                self._fetch(max(0.0, end - time.monotonic()))
+                self._fetch(end)
                 limit -= len(self._piece)
         except BodyError:
             return False
         return True
 
-    def _fetch(self, patience: float | None = None) -> None:
+    def _fetch(self, until: float | None = None) -> None:
+        if self._failed is not None:
+            raise BodyError(self._failed)
         expects_continue, self._expects_continue = self._expects_continue, False
-        data = self._fetch_piece(expects_continue, patience)
+        try:
+            data = self._fetch_piece(expects_continue, until)
+        except BodyError as error:
+            self._failed = error.status
+            raise
         self.ended = not data
         self._piece = memoryview(data)
         if self._to_come is not None:

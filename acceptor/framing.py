@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import cache
 
+from acceptor.heads import RequestHead
 from acceptor.messages import Response, file_size, phrase
-from acceptor.wire import RequestHead
 
 __all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "plan"]
 
@@ -25,7 +25,7 @@ class Framing(enum.Enum):
     """How the end of a response's body is marked."""
 
     NO_BODY = "no body"
-    """HEAD, 204 and 304: RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5."""
+    """HEAD, 204, 205 and 304: RFC 9110 sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5."""
     LENGTH = "length"
     CHUNKED = "chunked"
     CLOSE = "close"
@@ -51,17 +51,21 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
 
     keep_alive: whether the server would keep the connection. The plan may still say no.
 
-    Raises what a Response raises that has been changed since it was made, and checked.
+    TypeError or ValueError for headers that have been changed since the response was made, and checked, into what
+    they must not be.
     """
     status, body = response.status, response.body
     given: int | None = None
     lines = [_status_line(status), _date_line()]
     for name, value in response.headers:
+        name = name.lower()
         if name == b"content-length":
             given = int(value)
+            if given < 0:
+                raise ValueError(f"header Content-Length: {given} bytes; leave it out")
         elif name == b"connection":
             keep_alive = keep_alive and b"close" not in value.lower()
-        elif name != b"date":
+        elif name not in (b"date", b"transfer-encoding"):
             lines.append(b"%s: %s\r\n" % (name, value))
 
     framing, known = Framing.LENGTH, given
@@ -72,6 +76,9 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
         known = file_size(body)
     if status in (204, 304):
         framing = Framing.NO_BODY  # and no Content-Length: RFC 9110 section 8.6
+    elif status == 205:
+        framing = Framing.NO_BODY
+        lines.append(b"content-length: 0\r\n")
     else:
         if known is not None:
             lines.append(b"content-length: %d\r\n" % known)
@@ -87,7 +94,10 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
     elif request.version == "1.0":
         lines.append(b"connection: keep-alive\r\n")
     lines.append(b"\r\n")
-    return Plan(b"".join(lines), framing, known or 0, keep_alive)
+    head = b"".join(lines)
+    if not head.count(b"\n") == head.count(b"\r") == len(lines):
+        raise ValueError("a header of the response holds a line end, by which it could be two responses")
+    return Plan(head, framing, known or 0, keep_alive)
 
 
 def chunk(data: bytes) -> bytes:

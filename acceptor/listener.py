@@ -1,41 +1,46 @@
-"""The listen socket: open it, wait on it from any number of threads, and stop without losing what the kernel queued.
+"""Listen on several addresses, wait from any number of threads, and stop without losing what the kernel queued.
 
-How a thread waits: in an epoll set that all of them share, in which the listen socket is registered with EPOLLONESHOT
-(epoll_ctl(2)), which means for one event at a time. Whoever gets the event is the only one who does; however many
-connections arrive, nobody else is woken until that thread has accepted and asks for one more event (`_arm`). Beside it
-in the set is the end of a socket pair, which is readable forever once the listener stops, so that stopping wakes
-everybody. `taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2)
-does the same less well: a connection wakes every thread, and all but one wait again.
+How a thread waits: in an epoll set that all of them share, in which each listen socket is registered with EPOLLONESHOT
+(epoll_ctl(2)), which means for one event at a time. The event says which socket it is about. Whoever gets it is the
+only one who does; however many connections arrive there, nobody else is woken until that thread has accepted and asks
+for one more event of that socket (`_arm`); the other sockets stay armed meanwhile. Beside them in the set is the end of
+a socket pair, which is readable forever once the listener stops, so that stopping wakes everybody.
+`taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2) does the
+same less well: a connection wakes every thread, and all but one wait again.
 
-How it stops, in this order, because both shutdown(2) and close(2) of a listen socket reset what the kernel has queued:
+How it stops, in this order, because both shutdown(2) and close(2) of a TCP listen socket reset what the kernel has
+queued:
   1. accept everything that is queued, without blocking, and keep it for those who call `accept`
   2. set the flag
   3. shutdown(2): the kernel refuses new connections from here on, and the port is free for another server
   4. make the socket pair readable
   5. later, when nobody can be inside `accept` any more: `close`. Not before: the system would give the descriptor's
      number to the next file opened, and a thread about to accept would accept on that.
-Between the last accept of step 1 and step 3 a connection may still arrive, and is reset; on Linux nothing can prevent
-that, and it lasts microseconds.
+Between the last accept of step 1 and step 3 a TCP connection may still arrive, and is reset; on Linux nothing can
+prevent that, and it lasts microseconds. An AF_UNIX socket keeps its queue when it is shut down, so it is drained once
+more after step 3. One that was inherited is not shut down (see `acceptor.listen_socket`): what comes after step 1 stays
+queued for whoever else holds it, and is reset by the last of them that closes it.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
+import random
 import select
 import socket
-import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from acceptor.addresses import Address, Bound, cannot_listen
+from acceptor.listen_socket import LINUX, Accepted, ListenSocket, open_sockets
 
 __all__ = ["Accepted", "Listener"]
 
 logger = logging.getLogger("acceptor")
-
-Accepted = tuple[socket.socket, tuple[str, int]]
-"""A connected socket, blocking, and the address of its peer."""
 
 RETRY = frozenset({
     errno.ECONNABORTED,  # "a connection has been aborted"
@@ -60,42 +65,50 @@ _PAUSE = 0.1
 _COMPLAIN = 10.0
 """Seconds between two log lines about the same problem."""
 
-
-_FIXES = {
-    errno.EADDRINUSE: "something else listens there: stop it, choose another port, or pass port=0 for any free one",
-    errno.EACCES: "this user may not: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE",
-    errno.EADDRNOTAVAIL: "this machine has no such address: use 127.0.0.1 for this machine only, 0.0.0.0 for all its "
-                         "addresses",
-}
-
-
 _ONCE = select.POLLIN | getattr(select, "EPOLLONESHOT", 0)
 
 
 class Listener:
-    """A listening TCP socket. `accept` may be called by any number of threads; the rest by the acceptor only.
+    """Listens on any number of addresses. `accept` may be called by any number of threads; the rest by the acceptor.
 
-    host, port: where to listen; port 0 lets the system choose. OSError, with what to do about it, if that fails.
-    backlog: connections the kernel may queue (listen(2); the system bounds it by net.core.somaxconn).
-    timeout: seconds that one read or write on an accepted socket may take before it raises BlockingIOError
-        (it is the kernel's SO_RCVTIMEO and SO_SNDTIMEO, which answer EAGAIN).
+    addresses: where to listen, at least one; also sockets that listen already, which are the listener's from then on.
+        OSError, with what to do about it, if one cannot be had; those opened before it are closed again.
+    backlog: connections the kernel may queue for each address (listen(2); bounded by net.core.somaxconn).
+    tick: seconds, 0.001 at least, that one read or write on an accepted socket may take before it raises
+        BlockingIOError (it is the kernel's SO_RCVTIMEO and SO_SNDTIMEO, which answer EAGAIN: socket(7)).
     """
 
-    def __init__(self, host: str, port: int, backlog: int, timeout: float) -> None:
+    def __init__(self, addresses: Sequence[Address | socket.socket], backlog: int, tick: float) -> None:
+        if not addresses:
+            raise ValueError("addresses is empty: pass at least one address to listen on")
         # Fixed at construction.
         self._backlog = backlog
-        self._socket = _listen(host, port, backlog, timeout)
-        self.address: tuple[str, int] = self._socket.getsockname()[:2]
-        """Host and port, the real ones."""
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._events: select.epoll | _Poll = select.epoll() if hasattr(select, "epoll") else _Poll()
-        self._events.register(self._socket, _ONCE)
+        self._sockets: dict[int, ListenSocket] = {}
+        """By descriptor."""
+        self._waiting = select.poll()
+        with ExitStack() as opened:
+            for address in addresses:
+                for listening in open_sockets(address, backlog, tick):
+                    self._add(listening, address)
+                    opened.callback(listening.close)
+            self._wake_reader, self._wake_writer = socket.socketpair()
+            opened.callback(self._wake_writer.close)
+            opened.callback(self._wake_reader.close)
+            self._events: select.epoll | _Poll = select.epoll() if hasattr(select, "epoll") else _Poll()
+            opened.pop_all()
+        for listening in self._sockets.values():
+            self._events.register(listening.sock, _ONCE)
         self._events.register(self._wake_reader, select.POLLIN)
+        self.addresses: list[Bound] = [listening.address for listening in self._sockets.values()]
+        """Where it listens, in the order asked for: the real addresses."""
         # Written by `stop`, before the flag is set; taken from by any thread. deque: append and popleft are atomic.
         self._drained: deque[Accepted] = deque()
         self._stopped = False
         # Written by any accepting thread; two at once make one log line more.
         self._complained_at = -_COMPLAIN
+        if not LINUX:
+            logger.warning("made for Linux; on %s waiting threads wake together, and each connection costs a few "
+                           "system calls more", sys.platform)
 
     def accept(self, timeout: float | None = None) -> Accepted | None:
         """The next connection; None for good once stopped. TimeoutError once nothing has come for `timeout` seconds.
@@ -103,33 +116,47 @@ class Listener:
         Never raises for what the network does: see RETRY and BACK_OFF.
         """
         while not self._stopped:
-            came = True
+            if not (came := self._events.poll(timeout, 1)):
+                raise TimeoutError
+            if (listening := self._sockets.get(came[0][0])) is None:  # it is the socket pair
+                continue
             try:
-                if came := bool(self._events.poll(timeout, 1)):
-                    return self._accept()  # until _arm, this thread is the only one awake for the listen socket
-            except BlockingIOError:  # the client has gone again
-                pass
+                return listening.accept()  # until _arm, this thread is the only one awake for this socket
+            except BlockingIOError as error:  # the client has gone again
+                if came[0][1] & select.POLLHUP and not self._stopped:  # or it is inherited, and somebody shut it down
+                    self._complain(error)
+                    self._pause()
             except OSError as error:
                 if error.errno not in RETRY and not self._stopped:  # stopped: EINVAL, the socket having been shut down
                     self._complain(error)
                     self._pause()
             finally:
-                self._arm()
-            if not came:
-                raise TimeoutError
+                self._arm(listening)
         return self.take_drained()
+
+    def pending(self) -> bool:
+        """Whether a connection waits in the kernel's queue of any address; False once stopped. For one thread at a
+        time, while others accept: it looks without taking or arming anything. One system call, which does not block."""
+        # Not POLLHUP: such a socket has been shut down, by `stop`, or by somebody else who holds it.
+        return any(events == select.POLLIN for _, events in self._waiting.poll(0)) and not self._stopped
 
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call only wakes. `accept` still returns what was queued."""
+        ours = [listening for listening in self._sockets.values() if not listening.inherited]
         if not self._stopped:
-            self._socket.listen(0)  # what comes now is turned away rather than queued
-            self._drain()
+            for listening in ours:
+                listening.sock.listen(0)  # what comes now is turned away rather than queued
+            # Ours twice: while one was drained, clients came to another.
+            self._drain([*self._sockets.values(), *ours])
             self._stopped = True
         # Again in a second call: the first may have been interrupted here.
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:  # not everywhere can a listen socket be shut down; closing it will do
-            pass
+        for listening in ours:
+            try:
+                listening.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:  # not everywhere can a listen socket be shut down; closing it will do
+                continue
+            if listening.sock.family == socket.AF_UNIX:
+                self._drain([listening])
         try:
             self._wake_writer.send(b"!")
         except OSError:  # closed already
@@ -147,31 +174,38 @@ class Listener:
         while (accepted := self.take_drained()) is not None:
             accepted[0].close()
         self._events.close()
-        self._socket.close()
+        for listening in self._sockets.values():
+            listening.close()
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def _drain(self) -> None:
-        for _ in range(self._backlog + 1):  # all that can be queued; newcomers must not keep it going for ever
-            try:
-                self._drained.append(self._accept())
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in RETRY:
-                    continue
-                logger.warning("connections waiting in the kernel's backlog are lost: %s", error)
-                return
+    def _add(self, listening: ListenSocket, address: object) -> None:
+        number = listening.sock.fileno()
+        if (other := self._sockets.get(number)) is not None:
+            if other.sock is not listening.sock:
+                listening.sock.detach()  # the other one closes it
+            raise cannot_listen(address, errno.EEXIST, why="it is among the addresses twice", fix="pass it once")
+        self._sockets[number] = listening
+        self._waiting.register(number, select.POLLIN)
 
-    def _accept(self) -> Accepted:
-        sock, address = self._socket.accept()
-        if sock.gettimeout() is not None:  # socket.setdefaulttimeout() has been called
-            sock.settimeout(None)
-        return sock, address[:2]
+    def _drain(self, sockets: Sequence[ListenSocket]) -> None:
+        lost = None
+        for listening in sockets:
+            for _ in range(self._backlog + 1):  # all that can be queued; newcomers must not keep it going for ever
+                try:
+                    self._drained.append(listening.accept())
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno not in RETRY:
+                        lost = error
+                        break
+        if lost is not None and not self._stopped:  # once
+            logger.warning("connections waiting in the kernel's backlog are lost: %s", lost)
 
-    def _arm(self) -> None:
-        """Let the next connection, or one that waits already, wake one thread."""
-        self._events.modify(self._socket, _ONCE)
+    def _arm(self, listening: ListenSocket) -> None:
+        """Let the next connection to that address, or one that waits already, wake one thread."""
+        self._events.modify(listening.sock, _ONCE)
 
     def _pause(self) -> None:
         poll = select.poll()
@@ -207,30 +241,8 @@ class _Poll:
         poll = select.poll()
         for sock in self._sockets:
             poll.register(sock, select.POLLIN)
-        return poll.poll(None if timeout is None else timeout * 1000)
+        ready = poll.poll(None if timeout is None else timeout * 1000)
+        return random.sample(ready, min(len(ready), maxevents))  # the first would starve the others; epoll takes turns
 
     def close(self) -> None:
         pass
-
-
-def _listen(host: str, port: int, backlog: int, timeout: float) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.create_server(address, family=family, backlog=backlog)
-    except OSError as error:
-        number = error.errno or 0
-        if isinstance(error, socket.gaierror):
-            why, fix = error.strerror, "pass an address or a name of this machine"
-        else:
-            why, fix = os.strerror(number), _FIXES.get(number, "see the errno in bind(2)")
-        raise OSError(number, f"cannot listen on {host}:{port}: {why}; {fix}") from error
-    # What accepted sockets inherit on Linux, so that it costs no system call for each: tcp(7), socket(7).
-    interval = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-    sock.setblocking(False)
-    if sys.platform != "linux":
-        logger.warning("made for Linux; on %s accepted connections may have no timeout, and waiting threads wake "
-                       "together", sys.platform)
-    return sock

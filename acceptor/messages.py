@@ -17,12 +17,17 @@ import os
 import re
 import stat
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 from urllib.parse import unquote
 
-__all__ = ["BodyError", "ClientDisconnectedError", "HTTPError", "Handler", "Headers", "Request", "Response"]
+if TYPE_CHECKING:
+    from acceptor.stream import Socket
+    from acceptor.tls import TLSInfo
+
+__all__ = ["BodyError", "ClientDisconnectedError", "Detached", "HTTPError", "Handler", "Headers", "Request", "Response"]
 
 Body: TypeAlias = "str | bytes | BinaryIO | Iterable[bytes]"
 
@@ -60,11 +65,34 @@ class Headers(Mapping[str, str]):
         return f"Headers({self.raw!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A connection that a handler has taken over: see `Request.detach`."""
+
+    socket: Socket
+    """Blocking, without a timeout. A socket.socket or, over TLS, an acceptor.tls.TLSSocket, which has its methods."""
+    received: bytes
+    """What the client has sent behind the request's head and nobody has read: it comes before what `socket` reads."""
+
+
+class _Exchange(Protocol):
+    """What a request may ask of the connection that it came over."""
+
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def tls(self) -> TLSInfo | None: ...
+    @property
+    def stopping(self) -> bool: ...
+    def detach(self) -> Detached: ...
+
+
 class Request:
     """One request. Belongs to the thread that runs its handler, until the handler's response has been sent."""
 
     def __init__(self, method: str, target: str, version: str, headers: Headers, *, peer: tuple[str, int] = ("", 0),
-                 scheme: str = "http", body: io.RawIOBase | None = None) -> None:
+                 client: tuple[str, int] | None = None, scheme: str = "http", host: str | None = None,
+                 body: io.RawIOBase | None = None, exchange: _Exchange | None = None) -> None:
         self.method = method
         """As sent, and so case-sensitive: "GET" (RFC 9110 section 9.1)."""
         self.target = target
@@ -73,9 +101,16 @@ class Request:
         """"1.1" or "1.0"."""
         self.headers = headers
         self.peer = peer
-        """Address and port at the other end of the connection: ("203.0.113.7", 49152)."""
+        """Address and port at the other end of the connection, or what a PROXY header says: ("203.0.113.7", 49152)."""
+        self.client = peer if client is None else client
+        """Who the client is: the peer, or behind a trusted proxy whom that names; the port is 0 if it does not say."""
         self.scheme = scheme
+        """"http" or "https": what the client used, as a trusted proxy says or as the connection is."""
+        self.host = headers.get("host", "") if host is None else host
+        """Whom the request is for, a port included if it was sent: the authority of a target in absolute form, or else
+        the header Host (RFC 9112 section 3.3), or what a trusted proxy says. May be empty."""
         self._raw_body = body
+        self._exchange = exchange
 
     @cached_property
     def path(self) -> str:
@@ -99,9 +134,38 @@ class Request:
 
         `read(n)` blocks until n bytes have come or the body ends, `read1()` until any have; iterating gives lines. A
         client that asked for `100 Continue` gets it when the body is first read, not before. Raises `BodyError`
-        (answered 400 or 408) if what comes is not a body, `ClientDisconnectedError` if nothing comes any more.
+        (answered 400, 408, 413 or 431) if what comes is not a body, takes too long or is too much,
+        `ClientDisconnectedError` if nothing comes any more.
         """
         return io.BufferedReader(self._raw_body or io.BytesIO(), 65536)
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer fields behind a chunked body (RFC 9110 section 6.5). Empty until the body has been read whole."""
+        return Headers(self._exchange.trailers if self._exchange else [])
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """Version, cipher, name asked for, and the client's certificate; None if the connection is not TLS."""
+        return self._exchange.tls if self._exchange else None
+
+    @property
+    def stopping(self) -> bool:
+        """The server stops: a handler that goes on for long, with events to send perhaps, should come to its end."""
+        return self._exchange is not None and self._exchange.stopping
+
+    def detach(self) -> Detached:
+        """Take the connection over, for WebSocket and the like: the server reads and writes nothing more on it.
+
+        To be called by the handler, on its thread. What the handler returns is ignored; what it raises is logged, and
+        closes the socket. Until it returns, its thread counts as serving, and `Acceptor.stop` waits for it, up to its
+        deadline, and then shuts the socket down. Afterwards the socket belongs to whoever has it, who must close it.
+        No response has been sent: `101 Switching Protocols`, too, is the handler's to send. RuntimeError a second time,
+        or once the response has begun.
+        """
+        if self._exchange is None:
+            raise RuntimeError("this request came over no connection; it was made by hand")
+        return self._exchange.detach()
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.target} from {self.peer[0]}:{self.peer[1]}>"
@@ -113,7 +177,7 @@ class Response:
     body: str (sent as UTF-8) or bytes; a binary file, sent from its current position to its end and then closed; or
         an iterable of bytes, sent as they come (chunked, unless `headers` has a Content-Length) and then closed if it
         has a close().
-    status: 200 to 999; with 204 and 304, as in answer to HEAD, the body is not sent.
+    status: 200 to 999; with 204, 205 and 304, as in answer to HEAD, the body is not sent.
     headers: a mapping, or pairs if a name repeats. Content-Type is added unless it is there, or the body empty:
         "text/plain; charset=utf-8" for str, "application/octet-stream" for the rest. Date and Transfer-Encoding are the
         server's business. Content-Length is, too, where the body is str or bytes; it counts for files, for iterables,
@@ -165,7 +229,7 @@ class HTTPError(Exception):
 
 
 class BodyError(HTTPError):
-    """The request's body is malformed, or came too slowly. After the answer the connection closes."""
+    """The request's body is malformed, too large, or came too slowly. After the answer the connection closes."""
 
     def __init__(self, status: int, text: str | None = None) -> None:
         super().__init__(status, text, {"Connection": "close"})

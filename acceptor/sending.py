@@ -1,19 +1,18 @@
-"""Responses onto a blocking socket: as few system calls as the body allows.
+"""Responses onto a stream: as few system calls as the body allows.
 
     bytes       head and body in one send
-    file        the head with MSG_MORE, then sendfile(2): the file's bytes never enter the process
-    iterable    one send for each piece, the head going with the first
+    file        the head with MSG_MORE, then sendfile(2): the file's bytes never enter the process (TLS has to read it)
+    iterable    one send for each piece, the head going with the first: who makes them waits for who takes them
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from acceptor.framing import LAST_CHUNK, Framing, Plan, chunk
 from acceptor.messages import Body, ClientDisconnectedError, file_size
+from acceptor.stream import Stream
 
 __all__ = ["ResponseBodyError", "close_body", "send"]
 
@@ -27,31 +26,30 @@ class ResponseBodyError(Exception):
     """The response's body raised, or is not what its head announces. `__cause__` is what it raised."""
 
 
-def send(sock: socket.socket, planned: Plan, body: Body) -> int:
+def send(stream: Stream, planned: Plan, body: Body) -> int:
     """Send head and body, blocking; return the bytes of body sent.
 
-    OSError if the client is gone (BlockingIOError if it does not read for as long as SO_SNDTIMEO),
-    ResponseBodyError if the body fails; `planned.started` tells whether something has been sent then. The body is not
-    closed: see `close_body`.
+    OSError if the client is gone, TimeoutError if it takes too little (Timeouts.write), ResponseBodyError if the body
+    fails; `planned.started` tells whether something has been sent then. The body is not closed: see `close_body`.
     """
     if planned.framing is Framing.NO_BODY:
         planned.started = True
-        sock.sendall(planned.head)
+        stream.send(planned.head)
         return 0
     if isinstance(body, bytes):
         planned.started = True
         if len(body) <= _SMALL:
-            sock.sendall(planned.head + body)
+            stream.send(planned.head + body)
         else:
-            sock.sendall(planned.head, socket.MSG_MORE)
-            sock.sendall(body)
+            stream.send(planned.head, more=True)
+            stream.send(body)
         return len(body)
     read: Callable[[int], bytes] | None = getattr(body, "read", None)
     if read is None:
-        return _send_pieces(sock, planned, _pieces(planned, body))
-    if planned.framing is Framing.LENGTH and file_size(body) is not None:
-        return _send_file(sock, planned, cast(BinaryIO, body))
-    return _send_pieces(sock, planned, _pieces(planned, iter(lambda: read(_BLOCK), b"")))
+        return _send_pieces(stream, planned, _pieces(planned, body))
+    if planned.framing is Framing.LENGTH and file_size(body) is not None and stream.can_sendfile:
+        return _send_file(stream, planned, cast(BinaryIO, body))
+    return _send_pieces(stream, planned, _pieces(planned, iter(lambda: read(_BLOCK), b"")))
 
 
 def close_body(body: Body) -> None:
@@ -61,30 +59,26 @@ def close_body(body: Body) -> None:
         close()
 
 
-def _send_file(sock: socket.socket, planned: Plan, file: BinaryIO) -> int:
+def _send_file(stream: Stream, planned: Plan, file: BinaryIO) -> int:
     planned.started = True
-    sock.sendall(planned.head, socket.MSG_MORE if planned.length else 0)
-    offset = file.tell()
-    end = offset + planned.length
-    while offset < end:
-        count = os.sendfile(sock.fileno(), file.fileno(), offset, end - offset)
-        if not count:
-            raise ResponseBodyError(f"the file ended {end - offset} bytes before its Content-Length")
-        offset += count
-    return planned.length
+    stream.send(planned.head, more=planned.length > 0)
+    sent = stream.send_file(file.fileno(), file.tell(), planned.length)
+    if sent < planned.length:
+        raise ResponseBodyError(f"the file ended {planned.length - sent} bytes before its Content-Length")
+    return sent
 
 
-def _send_pieces(sock: socket.socket, planned: Plan, pieces: Iterator[bytes]) -> int:
+def _send_pieces(stream: Stream, planned: Plan, pieces: Iterator[bytes]) -> int:
     head, sent = planned.head, 0
     for data in pieces:
         planned.started = True
-        sock.sendall(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
+        stream.send(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
         head = b""
         sent += len(data)
     end = head + (LAST_CHUNK if planned.framing is Framing.CHUNKED else b"")
     if end:
         planned.started = True
-        sock.sendall(end)
+        stream.send(end)
     return sent
 
 

@@ -6,48 +6,45 @@
     next_head()        the next request's head, or None: more is needed
     next_body()        the next piece of its body, b"" at the end, or None: more is needed
     next_request()     begin the next request, with the bytes that came behind this one
+    take_rest()        the bytes that nobody has read, for whoever takes the connection over
 
-Responses are not written through it: `acceptor.framing` does that, the same for every wire.
+The bytes of a head are looked at twice. First here, by the strict rules and the limits: what h11 reads, and RFC 9112
+does not, is found in the bytes as they came, for h11 shows them only tidied up. Then h11 parses. What a head means for
+the connection is decided in `acceptor.heads`, and a chunked body is read by `acceptor.chunks`, so that another parser
+would need no rules of its own. Responses are not written through a wire: `acceptor.framing` does that.
+
+However the bytes are cut, the outcome is the same: what can be judged early is judged early, in the same order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from typing import NoReturn
 
 import h11
 
-__all__ = ["H11Wire", "ProtocolError", "RequestHead"]
+from acceptor.chunks import ChunkedBody
+from acceptor.heads import RequestHead, read_head
+from acceptor.settings import Limits
+from acceptor.violations import Compliance, ProtocolError, Violation
 
-_MAX_HEAD = 16 * 1024
-"""Bytes of a head; more is answered 431. h11's own default; nginx, Apache and Jetty have 8 to 32 KiB. h11 only looks at
-heads that are incomplete, so the limit is checked again when one has arrived."""
+__all__ = ["H11Wire"]
 
-
-class ProtocolError(Exception):
-    """What came is not HTTP, or is HTTP that is not spoken here. Whatever follows it on the connection is in doubt."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        """The status to answer with, from 400 to 599."""
-
-
-@dataclass(slots=True)
-class RequestHead:
-    """A request line and its headers, with what they mean for the connection."""
-
-    method: str
-    target: str
-    version: str
-    headers: list[tuple[bytes, bytes]]
-    has_body: bool
-    """There is something to be read before the next request: RFC 9112 section 6.3, for requests."""
-    keep_alive: bool
-    """The client will stay: RFC 9112 section 9.3."""
-    expects_continue: bool
-    """The client waits for `100 Continue` before it sends the body: RFC 9110 section 10.1.1."""
-    length: int | None = None
-    """Bytes of the body, if that is announced; with `has_body` and without this, it comes in chunks."""
+_END = re.compile(rb"\n\r?\n")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/([0-9])\.[0-9]\r?\n")
+"""RFC 9112 section 3, with the characters that its section 3.2 leaves to the target."""
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
+"""RFC 9112 section 5 and RFC 9110 section 5.5: field lines to which there is nothing to be said, and the empty line.
+Possessive, so that no input makes it try twice."""
+_HEAD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++ [\x21-\x7e]++ HTTP/1\.[0-9]\r\n)" + _FIELDS.pattern)
+"""A whole head to which there is nothing to be said: one look, which is enough for almost every one."""
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_FOLD = re.compile(rb"\n[ \t]")
+_FATAL = re.compile(rb"[\x00\x0b\x0c]|\r(?!\n)")
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+_CODINGS = re.compile(rb"\ntransfer-encoding:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE)
+_HUGE_LENGTH = re.compile(rb"\ncontent-length:[ \t]*[0-9]{21,}[ \t]*\r?\n", re.IGNORECASE)
+"""More digits than h11 takes."""
 
 
 class H11Wire:
@@ -56,75 +53,189 @@ class H11Wire:
     A fresh h11.Connection for each request costs 1.3 us and makes its response half unnecessary, which costs 30.
     """
 
-    def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+    def __init__(self, limits: Limits, compliance: Compliance) -> None:
+        self._limits = limits
+        self._compliance = compliance
+        self._data = b""
+        self._at = 0
+        """What has come and has not been read is self._data[self._at:]."""
+        self._start_head()
+
+    def _start_head(self) -> None:
+        self._looked = self._at
+        """There is no end of the head before this."""
+        self._skipped = 0
+        """Bytes of empty lines before the head."""
+        self._line_end = 0
+        """Behind the request line, once that has come and been found good."""
+        self._left: int | None = 0
+        """Bytes of the body still to come; None if it comes in chunks."""
+        self._chunks: ChunkedBody | None = None
+
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        """The trailer fields of the current request, once its body is at its end; names in lower case."""
+        return self._chunks.trailers if self._chunks else []
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether something has come that nobody has read."""
+        return self._at < len(self._data)
+
+    @property
+    def asks_for_head(self) -> bool:
+        """Whether the head that is being read, and was perhaps refused, is that of a HEAD: its answer has no body."""
+        return self._data.startswith(b"HEAD ", self._at)
 
     def receive(self, data: bytes) -> None:
-        self._h11.receive_data(data)
+        if self._at < len(self._data):
+            self._data = self._data[self._at:] + data
+            self._looked = max(0, self._looked - self._at)
+            self._line_end = max(0, self._line_end - self._at)
+        else:
+            self._data = data
+            self._looked = 0
+        self._at = 0
 
-    def next_head(self) -> RequestHead | None:
-        """The next request's head; None if more bytes are needed. ProtocolError if there can be none."""
-        event = self._next_event()
-        if event is h11.NEED_DATA:
-            return None
-        assert isinstance(event, h11.Request)
-        return _head(event)
-
-    def next_body(self) -> bytes | None:
-        """The next bytes of the body, b"" at its end; None if more are needed. ProtocolError if it is not a body."""
-        event = self._next_event()
-        if event is h11.NEED_DATA:
-            return None
-        return bytes(event.data) if isinstance(event, h11.Data) else b""
-
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            return self._h11.next_event()
-        except h11.RemoteProtocolError as error:
-            raise ProtocolError(error.error_status_hint, str(error)) from None
+    def take_rest(self) -> bytes:
+        """What has come and nobody has read; it is gone then."""
+        rest, self._data = self._data[self._at:], b""
+        self._at = 0
+        return rest
 
     def next_request(self) -> bool:
         """Begin the next request, this one's body being at its end. True if some of it has come already."""
-        rest, _ = self._h11.trailing_data
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
-        if rest:
-            self._h11.receive_data(rest)
-        return bool(rest)
+        self._start_head()
+        return self._at < len(self._data)
+
+    def next_head(self) -> RequestHead | None:
+        """The next request's head; None if more bytes are needed. ProtocolError if there can be none."""
+        end = self._look_once() if self._looked == self._at else 0
+        if not end and not (end := self._look_closely()):
+            return None
+        raw = self._data[self._at:end]
+        head = read_head(_parse(raw), raw, self._limits, self._compliance)
+        self._at = end
+        self._left = head.length if head.has_body else 0
+        self._chunks = ChunkedBody(self._limits, self._compliance) if self._left is None else None
+        return head
+
+    def next_body(self) -> bytes | None:
+        """The next bytes of the body, b"" at its end; None if more are needed. ProtocolError if it is not a body."""
+        if self._chunks is not None:
+            piece, self._at = self._chunks.read(self._data, self._at)
+            return piece
+        if not self._left:
+            return b""
+        piece = self._data[self._at:self._at + self._left]
+        self._at += len(piece)
+        self._left -= len(piece)
+        return piece or None
+
+    def _look_once(self) -> int:
+        """Where the head ends, if it has come whole and there is nothing to be said to it; else 0."""
+        found = _HEAD.match(self._data, self._at)
+        if found is None:
+            return 0
+        limits, at, end = self._limits, self._at, found.end()
+        good = (end - at + self._skipped <= limits.head and found.end(1) - at <= limits.request_line
+                and self._data.count(b"\n", at, end) <= limits.header_count + 2)
+        return end if good else 0
+
+    def _look_closely(self) -> int:
+        """Where the head ends, if it has come; 0 if not. ProtocolError if it will not do."""
+        self._skip_empty_lines()
+        found = _END.search(self._data, max(self._at, self._looked - 2))
+        end = self._looked = found.end() if found else len(self._data)
+        if not self._line_end:
+            self._check_request_line(end)
+        self._check_size(end)
+        if not found:
+            return 0
+        if not _FIELDS.fullmatch(self._data, self._line_end, end):
+            self._find_violations(self._data[self._line_end:end])
+        return end
+
+    def _skip_empty_lines(self) -> None:
+        """RFC 9112 section 2.2: some clients send a CRLF too many behind a body; it is to be ignored before a head."""
+        while not self._line_end and self._data.startswith((b"\r\n", b"\n"), self._at):
+            if self._data[self._at] == 0x0a:
+                self._compliance.saw(Violation.BARE_LF)
+            size = 2 if self._data[self._at] == 0x0d else 1
+            self._at += size
+            self._skipped += size
+            self._looked = self._at
+            self._check_size(self._at)
+
+    def _check_request_line(self, end: int) -> None:
+        """As soon as it can be told; `end`: of what has come, or of the head."""
+        data, at, most = self._data, self._at, self._limits.request_line
+        if at < end and not 0x21 <= data[at] <= 0x7e and data[at] != 0x0d:
+            tls = data[at] == 0x16
+            raise ProtocolError(400, "a TLS handshake, and this port speaks plain HTTP" if tls else
+                                f"not HTTP: {data[at:at + 20]!r}")
+        line_end = data.find(b"\n", at, end) + 1
+        if (line_end or end) - at > most and most <= self._limits.head - self._skipped:
+            raise ProtocolError(414, f"a request line of more than {most} bytes (Limits.request_line)")
+        self._check_size(line_end or end)  # before its content: had it come byte by byte, that would not have come
+        if line_end:
+            if not (found := _REQUEST_LINE.fullmatch(data, at, line_end)):
+                raise ProtocolError(400, f"not a request line: {data[at:line_end][:200]!r}")
+            if found[1] != b"1":
+                raise ProtocolError(505, "not a version of HTTP/1")
+            if data[line_end - 2] != 0x0d:
+                self._compliance.saw(Violation.BARE_LF)
+            self._line_end = line_end
+
+    def _check_size(self, end: int) -> None:
+        """The limits of the whole head; `end`: of what has come, or of the head."""
+        if end - self._at + self._skipped > self._limits.head:
+            raise ProtocolError(431, f"a head of more than {self._limits.head} bytes (Limits.head)")
+        # A line for each field, the request line, and the empty one; a fold counts too.
+        if self._data.count(b"\n", self._at, end) > self._limits.header_count + 2:
+            raise ProtocolError(431, f"more than {self._limits.header_count} header fields (Limits.header_count)")
+
+    def _find_violations(self, fields: bytes) -> None:
+        """There is something in `fields` that the strict rules do not have: say what, unless it is allowed."""
+        if (fatal := _FATAL.search(fields)) or fields[:1] in (b" ", b"\t"):
+            raise ProtocolError(400, f"the byte {fatal[0]!r} in the head" if fatal else
+                                "white space before the first header field")
+        known = False
+        for pattern, violation in ((_BARE_LF, Violation.BARE_LF), (_FOLD, Violation.OBS_FOLD),
+                                   (_CONTROL, Violation.CONTROL_BYTE)):
+            if pattern.search(fields):
+                self._compliance.saw(violation)
+                known = True
+        if not known:
+            _malformed(fields)
 
 
-def _head(request: h11.Request) -> RequestHead:
-    headers = list(request.headers)
-    version = request.http_version
-    length: int | None = None
-    chunked = False
-    connection = expect = b""
-    size = len(request.method) + len(request.target) + 15
-    for name, value in headers:
-        size += len(name) + len(value) + 4
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"transfer-encoding":
-            chunked = True
-        elif name == b"connection":
-            connection += b"," + value.lower()
-        elif name == b"expect":
-            expect = value.lower()
-    if size > _MAX_HEAD:
-        raise ProtocolError(431, f"a head of {size} bytes")
-    if version not in (b"1.1", b"1.0"):
-        raise ProtocolError(505, f"HTTP/{version.decode()} is not spoken here")
-    if chunked and (length is not None or version == b"1.0"):
-        # RFC 9112 sections 6.1 and 6.3: either is how requests are smuggled past a proxy that reads it the other way.
-        raise ProtocolError(400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0")
-    options = {option.strip() for option in connection.split(b",")}
-    stays = version == b"1.1" or b"keep-alive" in options
-    return RequestHead(
-        method=request.method.decode(),
-        target=request.target.decode(),
-        version=version.decode(),
-        headers=headers,
-        has_body=bool(length) or chunked,
-        length=length,
-        keep_alive=stays and b"close" not in options,
-        expects_continue=version == b"1.1" and expect == b"100-continue",
-    )
+def _malformed(fields: bytes) -> NoReturn:
+    for line in fields.split(b"\r\n"):
+        if not _FIELDS.fullmatch(line + b"\r\n\r\n"):
+            raise ProtocolError(400, f"not a header field: {line[:200]!r}")
+    raise ProtocolError(400, "malformed header fields")
+
+
+def _parse(raw: bytes) -> h11.Request:
+    """`raw`, a whole head, by h11. ProtocolError for what it refuses."""
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(raw)
+    try:
+        event = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise ProtocolError(_status(raw, error), str(error)) from None
+    if not isinstance(event, h11.Request):
+        raise ProtocolError(400, "not a whole head")
+    return event
+
+
+def _status(raw: bytes, error: h11.RemoteProtocolError) -> int:
+    """h11 answers 501 for every Transfer-Encoding but one `chunked`. RFC 9112 section 6.3: where that is not the last
+    of the codings, or is there twice, nobody can tell where the body ends, and it is 400.
+
+    A length of more than 20 digits is a number (RFC 9110 section 8.6), but not one of bytes that anybody will read."""
+    if error.error_status_hint != 501:
+        return 413 if _HUGE_LENGTH.search(raw) else error.error_status_hint
+    codings = [coding.strip().lower() for coding in b",".join(_CODINGS.findall(raw)).split(b",")]
+    return 501 if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 else 400

@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import wrk
 from bench.children import ChildError
 from bench.compare import report, run_compare
+from bench.hostile_lab import run_hostile
 from bench.models import MODELS, find_model
 from bench.waiting_lab import run_waiting
 
@@ -21,6 +22,12 @@ Serve HTTP with each concurrency model, load it over loopback, and say what came
 A cell of the matrix is a model, keep-alive on or off, and what the handler sleeps. Without keep-alive every request
 comes on a new connection, so that what a model does for a connection counts; with it, a client keeps its connection,
 and so, in all models here, the thread that serves it.
+"""
+_HOSTILE = """\
+Hold a server's threads in six ways, four threads and four hostile clients each, while somebody else wants an answer.
+
+For each kind of client and each model: how long the good client had to wait at worst, and when the server was rid of
+the hostile ones. With the default timeouts; takes up to 90 seconds for each model.
 """
 _EXAMPLES = """\
 examples:
@@ -35,7 +42,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (None: this process' own); return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
-    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting")
+    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile")
     _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
                                  description=_COMPARE, epilog=_EXAMPLES,
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -49,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                   "No HTTP server: bare sockets. Takes about 50 seconds.")
     waiting.add_argument("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
     waiting.set_defaults(run=run_waiting)
+    _hostile(commands.add_parser("hostile", help="clients that try to hold every thread",
+                                 description=_HOSTILE, formatter_class=argparse.RawDescriptionHelpFormatter))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
@@ -77,6 +86,20 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         help="for the order of the runs (default: a new one each time; it is kept with the results)")
     add("--no-picture", dest="picture", action="store_false", help="draw no picture")
     parser.set_defaults(run=run_compare)
+
+
+def _hostile(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--models", type=_models, default=list(MODELS), metavar="A,B",
+        help=f"from {', '.join(MODELS)}, or pkg.mod:Class (default: those four)")
+    add("--clients", type=_number(int, 1, 100), default=4, metavar="N",
+        help="hostile clients of each kind; against one thread always one (default: 4)")
+    add("--patience", type=_number(float, 1, 3600), default=90.0, metavar="S",
+        help="seconds until an attack is given up (default: 90)")
+    add("--port", type=int, metavar="N", help="attack the server that listens there, on 127.0.0.1, instead: it must "
+        "answer GET / and GET /big (40 MB) and read what is posted to /, as bench.hostile:wsgi_app does")
+    add("--name", default="theirs", metavar="NAME", help="what to call that server")
+    parser.set_defaults(run=run_hostile)
 
 
 def _models(text: str) -> list[str]:

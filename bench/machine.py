@@ -17,7 +17,7 @@ from typing import Any
 from bench.children import ROOT
 from bench.result import process_clock
 
-__all__ = ["Noise", "describe", "measured_sleep_ms"]
+__all__ = ["Noise", "describe", "measured_sleep_ms", "one_line"]
 
 
 def describe(sleeps_ms: list[float]) -> dict[str, Any]:
@@ -42,6 +42,12 @@ def describe(sleeps_ms: list[float]) -> dict[str, Any]:
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "measured_sleep_ms": {f"{ms:g}": measured_sleep_ms(ms) for ms in sorted({0.1, 1.0, *sleeps_ms} - {0.0})},
     }
+
+
+def one_line() -> str:
+    """When and where, for below a table."""
+    return (f"{time.strftime('%Y-%m-%d')}, {len(os.sched_getaffinity(0))} cores of {_cpu_model()}, "
+            f"Linux {platform.release()}, Python {platform.python_version()}, commit {_git() or 'unknown'}")
 
 
 def measured_sleep_ms(asked_ms: float) -> float:

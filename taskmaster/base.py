@@ -40,9 +40,8 @@ class ThreadState(enum.Enum):
     WAITING = "waiting"
     """Waiting for another thread: for a connection it accepted, or for one of them to be free."""
     SERVING = "serving"
-    """Inside `acceptor.process_connection()`: reading, handling, writing, or holding a connection that is idle."""
-    REFUSING = "refusing"
-    """Inside `acceptor.answer_refusals()`: telling clients that the server is full."""
+    """It has a connection: inside `acceptor.process_connection()`, be it reading, handling, writing or holding a
+    connection that is idle; or just about to be."""
     LEAVING = "leaving"
     """Out of its loop; all that is left is to be joined."""
 
@@ -106,26 +105,17 @@ class AcceptorSteps(Protocol):
         """
 
     def process_connection(self, connection: Any) -> None:
-        """Serve every request of `connection`, until it is over and closed.
+        """Serve every request of `connection`, until it is over; the acceptor sees to its closing.
 
-        Blocks the calling thread for as long as that takes. `connection` came from `accept` and must not be used
+        Blocks the calling thread for as long as the requests take. `connection` came from `accept` and must not be used
         afterwards. Hunchentoot: `process-connection`.
         """
 
-    def refuse(self, connection: Any) -> bool:
-        """Put `connection` among those to be told that the server is full (503), and to be closed then.
+    def refuse(self, connection: Any) -> None:
+        """Have the client told that the server is full (503), and `connection` closed.
 
-        Never blocks, so that the thread which accepts may call it: nothing is sent here. Returns True if no thread
-        is answering refusals at the moment; the caller must then have one call `answer_refusals`.
-        """
-
-    def answer_refusals(self, patient: bool = True) -> None:
-        """Answer and close the refused connections, all at once; return when there have been none for a moment.
-
-        patient: give each client time to finish sending, so that it can read its answer. Without, it may not be able
-        to, but this returns at once: for a thread that has other things to do, when there is no thread for this.
-
-        Blocks meanwhile, never long for any one of them. While the server stops it returns as soon as none is left.
+        Never blocks, so that the thread which accepts may call it: nothing is sent here, the acceptor sees to the
+        answer. `connection` came from `accept` and must not be used afterwards.
         """
 
     def abandon(self, connection: Any) -> None:
@@ -189,12 +179,13 @@ class Taskmaster(ABC):
     def start_thread(self, target: Callable[[], None], name: str) -> None:
         """Start a thread that runs `target()`. Hunchentoot: `start-thread`.
 
-        Every thread of every model is started here: override it to wrap `target`, for a profiler, a thread-local
-        or a stack size, and call `super()`. Called by any thread, never under a lock. RuntimeError if the system
-        gives no thread.
+        Every thread of the server is started here, those of every model and the acceptor's own one, the watcher (its
+        name begins with "watcher-"): override it to wrap `target`, for a profiler, a thread-local or a stack size, and
+        call `super()`. Called by any thread, never under a lock. RuntimeError if the system gives no thread.
 
-        They are daemon threads because a handler that never returns cannot be joined; `shutdown` reports it, and it
-        must not keep the process alive.
+        `shutdown` joins the threads of the model; the watcher is not among them, the acceptor joins it. They are
+        daemon threads because a handler that never returns cannot be joined; `shutdown` reports it, and it must not
+        keep the process alive.
         """
         threading.Thread(target=target, name=name, daemon=True).start()
 

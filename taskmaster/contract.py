@@ -14,11 +14,13 @@ on how fast anything is. Nothing is imported here but the standard library.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from taskmaster.base import Connection, Taskmaster, ThreadState
-from taskmaster.scripted import PATIENCE, ScriptedAcceptor
+from taskmaster.base import Connection, Snapshot, Taskmaster, ThreadState
+from taskmaster.scripted import PATIENCE, ScriptedAcceptor, ScriptedConnection
 
 __all__ = ["LimitedTaskmasterContract", "TaskmasterContract"]
 
@@ -100,17 +102,34 @@ class TaskmasterContract:
 
     def test_the_snapshot_balances_at_every_moment(self) -> None:
         with self.running() as (acceptor, taskmaster):
-            def balances() -> bool:
+            def all_served() -> bool:
                 now = taskmaster.snapshot()
-                serving = now.threads[ThreadState.SERVING]
-                assert now.accepted == now.queued + serving + now.served + now.refused, str(now)
-                assert set(now.threads) == set(ThreadState)
-                assert all(count >= 0 for count in now.threads.values()), str(now)
+                assert balances(now), str(now)
                 return now.served == len(acceptor.connections)
 
             for _ in range(10):
                 acceptor.connect(20, finished=True)
-                acceptor.wait_until(balances, "all to be served", taskmaster.snapshot)
+                acceptor.wait_until(all_served, "all to be served", taskmaster.snapshot)
+
+    def test_the_snapshot_balances_and_no_lock_is_held_at_every_call(self) -> None:
+        acceptor, taskmaster = ScriptedAcceptor(), self.make_taskmaster()
+        complaints = audit(acceptor, taskmaster)
+        with self.running(taskmaster, acceptor):
+            for _ in range(3):
+                acceptor.settle(acceptor.connect(10, finished=True), "processed")
+        assert not complaints, complaints
+
+    def test_the_snapshot_shows_who_is_accepting(self) -> None:
+        with self.running() as (acceptor, taskmaster):
+            def as_many_as_there_are() -> bool:  # nobody enters or leaves accept() meanwhile
+                inside, shown = len(acceptor.accepting), taskmaster.snapshot().threads[ThreadState.ACCEPTING]
+                assert inside <= shown, f"{inside} threads are inside accept(), {shown} in the snapshot"
+                return inside == shown > 0
+
+            for _ in range(5):
+                acceptor.wait_until(as_many_as_there_are, "some to be ACCEPTING, and inside accept()",
+                                    taskmaster.snapshot)
+                acceptor.settle(acceptor.connect(3, finished=True), "processed")
 
     def test_the_snapshot_shows_what_is_being_served(self) -> None:
         with self.running() as (acceptor, taskmaster):
@@ -136,12 +155,21 @@ class TaskmasterContract:
             (connection,) = acceptor.connect()
             connection.wait_for("processing")
             acceptor.close()
-            late = taskmaster.shutdown(0.01)
+            late, _ = shut_down(taskmaster, 0.01)
             assert connection.thread is not None
             assert connection.thread.name in late, f"{connection.thread.name} still serves, shutdown() named {late}"
             connection.finish()
             assert not taskmaster.shutdown(PATIENCE)
             assert connection.state == "processed"
+
+    def test_shutdown_is_back_at_its_deadline_even_if_no_connection_ever_ends(self) -> None:
+        deadline, moment = 0.3, 2.0  # ten threads, each with the deadline for itself, would take longer
+        with self.running() as (acceptor, taskmaster):
+            connections = acceptor.connect(10 if self.concurrent else 1)
+            acceptor.settle(connections, "processing")
+            acceptor.close()
+            _, took = shut_down(taskmaster, deadline)
+            assert deadline <= took < deadline + moment, f"shutdown({deadline}) took {took:.3f} s"
 
     def test_shutdown_again_changes_nothing(self) -> None:
         with self.running() as (acceptor, taskmaster):
@@ -222,19 +250,55 @@ class TaskmasterContract:
 
             taskmaster.start_thread = start_thread  # type: ignore[method-assign]
             acceptor = ScriptedAcceptor()
+            acceptor.connect(3, finished=True)
             try:
                 taskmaster.execute_acceptor(acceptor)
             except RuntimeError:
                 pass
             acceptor.close()
             assert not taskmaster.shutdown(PATIENCE)
-            assert taskmaster.snapshot().thread_count == 0, taskmaster.snapshot()
+            now = taskmaster.snapshot()
+            assert now.thread_count == 0, now
+            assert balances(now), now
+
+    def test_a_connection_whose_thread_cannot_be_started_is_processed_or_refused_all_the_same(self) -> None:
+        for error, too_late in ((RuntimeError("can't start new thread"), False), (SystemExit(1), False),
+                                (RuntimeError("from an override, after super().start_thread()"), True)):
+            acceptor, taskmaster = ScriptedAcceptor(), self.make_taskmaster()
+            original, possible = taskmaster.start_thread, threading.Event()
+            possible.set()
+
+            def start_thread(target: Callable[[], None], name: str, *, error: BaseException = error,
+                             too_late: bool = too_late, possible: threading.Event = possible,
+                             original: Callable[[Callable[[], None], str], None] = original) -> None:
+                if too_late or possible.is_set():
+                    original(target, name)
+                if not possible.is_set():
+                    raise error
+
+            taskmaster.start_thread = start_thread  # type: ignore[method-assign]
+            complaints = audit(acceptor, taskmaster)
+            with self.running(taskmaster, acceptor):
+                acceptor.settle(acceptor.connect(1, finished=True), "processed")
+                possible.clear()
+                connections = acceptor.connect(10)
+                acceptor.wait_until(lambda a=acceptor, t=taskmaster: not a.count("queued") or  # type: ignore[misc]
+                                    not t.snapshot().threads[ThreadState.ACCEPTING], "all to be accepted, or nobody to "
+                                    "be left who accepts", taskmaster.snapshot)
+                acceptor.finish_all()
+                acceptor.settle(connections, "processed", "refused")
+                possible.set()
+                acceptor.settle(acceptor.connect(5, finished=True), "processed")
+            assert not complaints, complaints
 
     @contextmanager
-    def running(self, taskmaster: Taskmaster | None = None) -> Iterator[tuple[ScriptedAcceptor, Taskmaster]]:
-        """A taskmaster (a new one, if none is given) that runs a scripted acceptor, until the end of the block."""
-        taskmaster = taskmaster or self.make_taskmaster()
-        acceptor = ScriptedAcceptor()
+    def running(self, taskmaster: Taskmaster | None = None, acceptor: ScriptedAcceptor | None = None
+                ) -> Iterator[tuple[ScriptedAcceptor, Taskmaster]]:
+        """A taskmaster (a new one, if none is given) that runs a scripted acceptor, until the end of the block.
+
+        In the end no thread may be left, every connection must have come to an end, once, and the books must balance.
+        """
+        taskmaster, acceptor = taskmaster or self.make_taskmaster(), acceptor or ScriptedAcceptor()
         taskmaster.execute_acceptor(acceptor)
         try:
             yield acceptor, taskmaster
@@ -242,9 +306,15 @@ class TaskmasterContract:
             acceptor.close()
             acceptor.finish_all()
             late = taskmaster.shutdown(PATIENCE)
-        assert not late, f"these threads did not end: {late}; {taskmaster.snapshot()}"
-        shrunk = taskmaster.snapshot().shrunk
-        assert "died" not in shrunk, f"a thread died, or ended its loop without leave(reason): {shrunk}; see the log"
+        now = taskmaster.snapshot()
+        assert not late, f"these threads did not end: {late}; {now}"
+        assert "died" not in now.shrunk, ("a thread died, or ended its loop without leave(reason): "
+                                          f"{now.shrunk}; see the log")
+        assert (now.thread_count, now.queued) == (0, 0), now
+        assert balances(now), now
+        for connection in acceptor.connections:
+            ends = {state: connection.history[state] for state in ("processing", "refused", "abandoned")}
+            assert sum(ends.values()) == 1, f"{connection.peer} must come to one end, once: {ends}"
 
 
 class LimitedTaskmasterContract(TaskmasterContract):
@@ -288,28 +358,103 @@ class LimitedTaskmasterContract(TaskmasterContract):
             acceptor.settle(connections, "processed")
             assert taskmaster.snapshot().refused == 0
 
-    def test_refusing_again_and_again_leaves_no_threads_behind(self) -> None:
-        with self.running(self.make_limited(1, 0)) as (acceptor, taskmaster):
+    def test_refusing_makes_no_thread(self) -> None:
+        with self.running(taskmaster := self.make_limited(1, 0)) as (acceptor, _):
             (served,) = acceptor.connect()
             served.wait_for("processing")
-            before = taskmaster.snapshot().thread_count
+            acceptor.settle(acceptor.connect(1), "refused")  # whatever it needs for that, it has now
+            started: list[str] = []
+            before_each(taskmaster, "start_thread", lambda target, name: started.append(name))
             for _ in range(20):
                 acceptor.settle(acceptor.connect(3), "refused")
-            now = taskmaster.snapshot()
-            assert now.thread_count <= before + 2, f"{before} threads before, now {now}"
+            assert not started, f"refusing has started {started}"
 
     def test_too_many_requests_is_called_before_each_refusal_and_cannot_prevent_it(self) -> None:
-        taskmaster = self.make_limited(1, 0)
-        told: list[str] = []
+        for error in (ValueError("from an override"), SystemExit(1)):
+            taskmaster = self.make_limited(1, 0)
+            told: list[tuple[str, str]] = []
 
-        def hook(connection: Connection) -> None:
-            told.append(connection.peer)
-            raise ValueError("from an override")
+            def hook(connection: ScriptedConnection, told: list[tuple[str, str]] = told,
+                     error: BaseException = error) -> None:
+                told.append((connection.peer, connection.state))
+                raise error
 
-        taskmaster.too_many_requests = hook  # type: ignore[method-assign]
-        with self.running(taskmaster) as (acceptor, _):
-            (served,) = acceptor.connect()
-            served.wait_for("processing")
-            refused = acceptor.connect(5)
-            acceptor.settle(refused, "refused")
-            assert sorted(told) == sorted(connection.peer for connection in refused)
+            taskmaster.too_many_requests = hook  # type: ignore[method-assign, assignment]
+            with self.running(taskmaster) as (acceptor, _):
+                (served,) = acceptor.connect()
+                served.wait_for("processing")
+                refused = acceptor.connect(5)
+                acceptor.settle(refused, "refused")
+                assert sorted(told) == sorted((connection.peer, "accepted") for connection in refused)
+
+    def test_the_snapshot_balances_and_no_lock_is_held_when_it_refuses(self) -> None:
+        acceptor, taskmaster = ScriptedAcceptor(), self.make_limited(2, 1)
+        complaints = audit(acceptor, taskmaster)
+        with self.running(taskmaster, acceptor):
+            admitted = acceptor.connect(3)
+            acceptor.wait_until(lambda: (acceptor.count("processing"), acceptor.count("accepted")) == (2, 1),
+                                "2 to be served, 1 to wait", taskmaster.snapshot)
+            acceptor.settle(acceptor.connect(5), "refused")
+            acceptor.finish_all()
+            acceptor.settle(admitted, "processed")
+        assert not complaints, complaints
+
+
+def balances(now: Snapshot) -> bool:
+    """Whether its numbers can be from one instant."""
+    return (now.accepted == now.queued + now.threads[ThreadState.SERVING] + now.served + now.refused
+            and set(now.threads) == set(ThreadState)
+            and min(*now.threads.values(), now.queued, now.accepted, now.served, now.refused) >= 0)
+
+
+def before_each(thing: object, method: str, call: Callable[..., object]) -> None:
+    """Have `call` called, with the same arguments, before each call of that method of `thing`."""
+    original = getattr(thing, method)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(thing, method, wrapped)
+
+
+def shut_down(taskmaster: Taskmaster, deadline: float) -> tuple[Sequence[str], float]:
+    """What `shutdown(deadline)` returns, and the seconds it took; AssertionError if it does not return."""
+    returned: list[tuple[Sequence[str], float]] = []
+
+    def call() -> None:
+        begun = time.monotonic()
+        returned.append((taskmaster.shutdown(deadline), time.monotonic() - begun))
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(PATIENCE)
+    assert returned, f"shutdown({deadline}) has not returned after {PATIENCE:g} s"
+    return returned[0]
+
+
+def audit(acceptor: ScriptedAcceptor, taskmaster: Taskmaster) -> list[str]:
+    """Before each hook and step that is called from now on, take a snapshot; return the list of complaints to come.
+
+    It is taken by another thread: should the one that calls hold the lock, of whatever kind and name, that guards the
+    numbers, it does not come. That others hold the lock for an instant is no reason to complain.
+    """
+    complaints: list[str] = []
+
+    def check(what: str) -> None:
+        if complaints:
+            return  # one is enough
+        taken: list[Snapshot] = []
+        other = threading.Thread(target=lambda: taken.append(taskmaster.snapshot()), daemon=True)
+        other.start()
+        other.join(PATIENCE)
+        if not taken:
+            complaints.append(f"{what}() is called while the lock is held that snapshot() needs")
+        elif not balances(taken[0]):
+            complaints.append(f"when {what}() is called the snapshot does not balance: {taken[0]}")
+
+    for thing, methods in ((taskmaster, ("handle_incoming_connection", "start_thread", "too_many_requests")),
+                           (acceptor, ("accept", "process_connection", "refuse", "abandon"))):
+        for method in methods:
+            before_each(thing, method, lambda *args, method=method, **kwargs: check(method))
+    return complaints

@@ -12,18 +12,18 @@ Who accepts, who serves
 
 Thread states
     state      where                  counted by           woken by              on stop
-    STARTING   promised, not running  threads[STARTING]    the system            runs, serves its connection, leaves
+    STARTING   promised, not running  threads[STARTING]    the system            enters its loop, to accept
     ACCEPTING  acceptor.accept()      threads[ACCEPTING]   a client, or stop     accept() returns None: leaves
     WAITING    _wait_for_room()       threads[WAITING]     a worker that ends    accepts what is left, then leaves
+    SERVING    promised, not running  threads[SERVING]     the system            serves its connection
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
-    REFUSING   answer_refusals()      threads[REFUSING]    refused clients       leaves when none is left
     LEAVING    end of _run            threads[LEAVING]     -                     joined by the next start, or shutdown()
 
 When it is busy
-    Up to `max_thread_count` workers exist, the ending one included. Beyond that, connections wait: `max_accept_count`
-    of them in a queue, holding no thread, and a worker that is done takes the oldest of them instead of ending (so
-    under overload this is a pool); the next is refused with 503. With max_accept_count=None they wait in the kernel
-    instead: the accepting thread stops accepting until a worker ends.
+    Up to `max_thread_count` workers exist, those that start and those that end included. Beyond that, connections
+    wait: `max_accept_count` of them in a queue, holding no thread, and a worker that is done takes the oldest of them
+    instead of ending (so under overload this is a pool); the next is refused with 503. With max_accept_count=None they
+    wait in the kernel instead: the accepting thread stops accepting until a worker ends.
 
 How it stops
     accept() returns what the kernel had queued, then None, and the accepting thread leaves; the workers finish what is
@@ -39,9 +39,6 @@ from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
 from taskmaster.threaded import ThreadedTaskmaster
 
 __all__ = ["ThreadPerConnectionTaskmaster"]
-
-_WORKERS = (ThreadState.STARTING, ThreadState.SERVING, ThreadState.LEAVING)
-"""The states of a thread that max_thread_count counts."""
 
 
 class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
@@ -76,13 +73,19 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
         self.reap(0)
         while True:
             with self.lock:
-                workers = sum(self.counts[state] for state in _WORKERS)
-                start = self.max_thread_count is None or workers < self.max_thread_count
-                if start or not self.counts[ThreadState.LEAVING]:
-                    queued = self._admit_locked(connection, start)
+                workers = self.counts[ThreadState.SERVING] + self.counts[ThreadState.LEAVING]
+                room = self.max_thread_count is None or workers < self.max_thread_count
+                if room or not self.counts[ThreadState.LEAVING]:
+                    self.accepted += 1
+                    if room:
+                        self.promise_locked("a connection", ThreadState.SERVING)
+                    elif queued := len(self.queue) < (self.max_accept_count or 0):
+                        self.queue.append(connection)  # whichever worker is done next takes it
+                    else:
+                        self.refused += 1
                     break
             self.reap()  # at the limit, but one is on its way out; wait, or nobody might be left to take the queue
-        if start:
+        if room:
             self._start_worker(connection)
         elif not queued:
             self.refuse(connection)
@@ -97,45 +100,25 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
             self.hand_over(connection)
         self.leave("stopped")
 
-    def _work(self) -> None:
-        connection = self._next_connection()
+    def _serve(self, connection: Connection | None) -> None:
         while connection is not None:
             self.process(connection)
             connection = self._next_connection()
 
     def _next_connection(self) -> Connection | None:
-        """Its own connection for a worker that starts; for one that is done, the oldest that waits, or leave."""
+        """The oldest connection queued for a thread; None if there is none, and then this thread leaves."""
         with self.lock:
-            starting = self.state_locked() is ThreadState.STARTING
-            if not starting:
-                self.served += 1
-                self._room.notify()
-            # Of those queued, one each belongs to the workers that are starting. (A starting one may find none: another
-            # has taken it, when a third could not be started, and its connection was in the queue for a moment.)
-            if not self.queue or (not starting and len(self.queue) <= self.counts[ThreadState.STARTING]):
-                self.leave_locked("connection over")
-                return None
-            self.enter_locked(ThreadState.SERVING)
-            return self.queue.popleft()
-
-    def _admit_locked(self, connection: Connection, start: bool) -> bool:
-        """Promise `connection` a thread of its own if `start`; else let it wait, or return False: refuse it."""
-        self.accepted += 1
-        # The connection of a worker that is STARTING is in the queue too, but is not waiting for one to be free.
-        waiting = len(self.queue) - self.counts[ThreadState.STARTING]
-        if start:
-            self.promise_locked("a connection")
-        elif self.max_accept_count is not None and waiting >= self.max_accept_count:
-            self.refused += 1
-            return False
-        self.queue.append(connection)
-        return True
+            self.served += 1
+            self._room.notify()
+            if self.queue:
+                return self.queue.popleft()
+            self.leave_locked("connection over")
+            return None
 
     def _wait_for_room(self) -> None:
         """Accept nothing that would have to wait: for max_accept_count=None."""
         def room() -> bool:
-            busy = self.counts[ThreadState.STARTING] + self.counts[ThreadState.SERVING]
-            return self.max_thread_count is None or busy < self.max_thread_count
+            return self.max_thread_count is None or self.counts[ThreadState.SERVING] < self.max_thread_count
 
         with self.lock:
             if not room():
@@ -146,12 +129,7 @@ class ThreadPerConnectionTaskmaster(ThreadedTaskmaster):
     def _start_worker(self, connection: Connection) -> None:
         """Start the worker promised to `connection`; if the system gives no thread, refuse the connection."""
         try:
-            self.start_promised(self._work, "worker")
-        except Exception as error:
+            self.start_promised(lambda: self._serve(connection), "worker", ThreadState.SERVING)
+        except BaseException as error:  # whatever it is, the client gets its 503
             logger.error("no thread for %s: %s", connection.peer, error)
-            with self.lock:
-                if connection not in self.queue:
-                    return  # a worker that was done has taken it
-                self.queue.remove(connection)
-                self.refused += 1
             self.refuse(connection)

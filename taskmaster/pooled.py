@@ -18,7 +18,6 @@ Thread states
     WAITING    _next_connection()     threads[WAITING]     the accepting thread  leaves, the queue being empty
     WAITING    _wait_for_room()       threads[WAITING]     a worker that ends    accepts what is left, then leaves
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
-    REFUSING   answer_refusals()      threads[REFUSING]    refused clients       leaves when none is left
     LEAVING    end of _run            threads[LEAVING]     -                     joined by shutdown()
 
 When it is busy

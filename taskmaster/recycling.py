@@ -16,7 +16,6 @@ Thread states
     STARTING   promised, not running  threads[STARTING]    the system            enters its loop
     ACCEPTING  acceptor.accept()      threads[ACCEPTING]   a client, or stop     accept() returns None: leaves
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
-    REFUSING   answer_refusals()      threads[REFUSING]    refused clients       leaves when none is left
     LEAVING    end of _run            threads[LEAVING]     -                     joined by the next start, or shutdown()
 
 When it is busy
@@ -154,7 +153,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             with self.lock:
                 if self._waiters_locked():
                     return
-                if promised := self._workers_locked() < self._thread_limit:
+                if promised := self._thread_count_locked() < self._thread_limit:
                     self.promise_locked("the last waiter was taken")
                 elif not self.counts[ThreadState.LEAVING]:
                     return  # all threads there may be are serving: the next to be done waits again
@@ -163,7 +162,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             self.reap()  # one is on its way out and makes room
         try:
             self.start_promised(self._work, "recycling")
-        except Exception as error:
+        except BaseException as error:  # whatever it is, there is a connection to be served by this thread
             logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
 
     def _retire(self) -> bool:
@@ -177,6 +176,3 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
 
     def _waiters_locked(self) -> int:
         return self.counts[ThreadState.ACCEPTING] + self.counts[ThreadState.STARTING]
-
-    def _workers_locked(self) -> int:
-        return self._waiters_locked() + self.counts[ThreadState.SERVING] + self.counts[ThreadState.LEAVING]

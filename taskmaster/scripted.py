@@ -24,8 +24,8 @@ PATIENCE = 10.0
 
 
 class ScriptedConnection:
-    """A client, and what has become of it: "queued", "accepted", "processing", "processed", "refusing", "refused"
-    or, if the taskmaster gives it up, "abandoned"."""
+    """A client, and what has become of it: "queued", "accepted", "processing", "processed", "refused" or, if the
+    taskmaster gives it up, "abandoned"."""
 
     def __init__(self, acceptor: ScriptedAcceptor, number: int, error: BaseException | None) -> None:
         self._acceptor = acceptor
@@ -35,7 +35,7 @@ class ScriptedConnection:
         # Guarded by the acceptor's condition.
         self.state = "queued"
         self.history = Counter[str]()
-        """How many times it has been in each state: more than once in "processing" or "refusing" is a bug."""
+        """How many times it has been in each state: more than once in "processing" or "refused" is a bug."""
         self.thread: threading.Thread | None = None
         """Who processes it."""
         self.may_finish = False
@@ -72,8 +72,6 @@ class ScriptedAcceptor:
         self.peak = 0
         """The most connections that were being processed at one time."""
         self._queued: deque[ScriptedConnection] = deque()
-        self._refused: deque[ScriptedConnection] = deque()
-        self._attended = False
         self._time_outs = 0
         self._closed = False
 
@@ -161,25 +159,15 @@ class ScriptedAcceptor:
         if connection.error is not None:
             raise connection.error
 
-    def refuse(self, connection: ScriptedConnection) -> bool:
+    def refuse(self, connection: ScriptedConnection) -> None:
         with self.changed:
-            self._move(connection, "refusing")
-            self._refused.append(connection)
-            send_thread = not self._attended
-            self._attended = True
-        return send_thread
+            self.threads.add(threading.current_thread())
+            self._move(connection, "refused")
 
     def abandon(self, connection: ScriptedConnection) -> None:
         with self.changed:
             if connection.state == "accepted":
                 self._move(connection, "abandoned")
-
-    def answer_refusals(self, patient: bool = True) -> None:
-        with self.changed:
-            self.threads.add(threading.current_thread())
-            while self._refused:
-                self._move(self._refused.popleft(), "refused")
-            self._attended = False
 
     def count_locked(self, state: str) -> int:
         return sum(connection.state == state for connection in self.connections)

@@ -34,7 +34,7 @@ _BURST = 5.0
 
 
 class ThreadedTaskmaster(Taskmaster):
-    """What the models share: the register of threads, the counters, and the one thread that refuses.
+    """What the models share: the register of threads, the counters, and what a loop does with a connection.
 
     To write a model, `begin` and `start` threads in `execute_acceptor`, and write a loop for each kind of thread. A
     loop says where it is (`enter`) and, as its last act, why its thread leaves (`leave`); it gives each connection it
@@ -118,37 +118,43 @@ class ThreadedTaskmaster(Taskmaster):
         """Count one more thread, to be started with `start_promised` as soon as the lock has been released.
 
         reason: why there is one more, in a few words; counted in `Snapshot.grown`.
-        state: what it is counted as until its loop says otherwise.
+        state: what it is counted as until its loop says otherwise; SERVING if there is a connection for it already.
         """
         assert self.lock.locked()
         self.counts[state] += 1
         self._grown[reason] += 1
 
     def start_promised(self, loop: Callable[[], None], role: str, state: ThreadState = ThreadState.STARTING) -> None:
-        """Start a thread that was promised, to run `loop`; `role` is the first word of its name.
+        """Start a thread that was promised, to run `loop`; `role` is the first word of its name, `state` as promised.
 
-        Raises what `start_thread` raises (RuntimeError if the system gives no thread); the promise is then taken back.
+        Raises what `start_thread` raises (RuntimeError if the system gives no thread). The promise is then taken back,
+        and the connection of a thread that was promised as SERVING is counted as refused: the caller refuses it. What
+        an override raises once the loop runs is logged, for then there is nothing to take back.
         """
         with self.lock:
             self._number += 1
             name = f"{role}-{self.acceptor.name}-{self._number}"
-        promise = [state]  # kept by the thread, or taken back here; by one of the two
+        promise = [state]  # kept by the thread, or taken back here: by one of the two
         try:
             self.start_thread(lambda: self._run(loop, promise), name)
-        except BaseException:  # of an override, perhaps, that has started the thread before it failed
+        except BaseException as error:  # of an override, perhaps, that has started the thread before it failed
             with self.lock:
-                if promise:
+                taken_back = bool(promise)
+                if taken_back:
                     self.counts[promise.pop()] -= 1
                     self._shrunk["could not start"] += 1
+                    if state is ThreadState.SERVING:
+                        self.refused += 1  # in the same breath, or the books would not balance meanwhile
                     self._left_one.notify_all()
-            raise
+            if taken_back or isinstance(error, KeyboardInterrupt):  # Ctrl+C is not for us
+                raise
+            logger.exception("start_thread() raised, and yet %s runs", name)
 
-    def start(self, loop: Callable[[], None], role: str, reason: str = "start",
-              state: ThreadState = ThreadState.STARTING) -> None:
+    def start(self, loop: Callable[[], None], role: str, reason: str = "start") -> None:
         """Promise a thread and start it, where there is no limit to be checked in the same breath."""
         with self.lock:
-            self.promise_locked(reason, state)
-        self.start_promised(loop, role, state)
+            self.promise_locked(reason)
+        self.start_promised(loop, role)
 
     def enter(self, state: ThreadState) -> None:
         """The calling thread is in `state` from now on."""
@@ -205,8 +211,9 @@ class ThreadedTaskmaster(Taskmaster):
             self._states[me] = promise.pop()  # already counted, by promise_locked
         try:
             loop()
-            if self._states[me] is not ThreadState.LEAVING:
-                raise RuntimeError("the loop has returned; its last act must be self.leave(reason)")
+            with self.lock:
+                if self._states[me] is not ThreadState.LEAVING:
+                    raise RuntimeError("the loop has returned; its last act must be self.leave(reason)")
         except BaseException:  # a bug in a model or in a hook; the thread is lost, the server is not
             logger.critical("%s died; this is a bug", me.name, exc_info=True)
         finally:
@@ -235,23 +242,9 @@ class ThreadedTaskmaster(Taskmaster):
             logger.critical("processing %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
 
     def refuse(self, connection: Connection) -> None:
-        """Have `connection`, already counted as refused, answered with 503 by the one thread that does so.
-
-        That thread exists only while there is something to refuse. Its start is decided by the acceptor, under the
-        acceptor's lock, so that there is one or none, and never none while a connection waits for its 503.
-        """
+        """Have `connection`, already counted as refused, answered with 503; first tell the hook. Never blocks."""
         try:
             self.too_many_requests(connection)
-        except Exception:
+        except BaseException:
             logger.exception("too_many_requests() raised; %s gets its 503 all the same", connection.peer)
-        if self.acceptor.refuse(connection):
-            self.reap(0)  # the one that answered the last burst
-            try:
-                self.start(self._refuse_loop, "refusals", "refusals to answer", ThreadState.REFUSING)
-            except Exception as error:
-                logger.error("no thread to answer refusals (%s): doing it on the accepting thread", error)
-                self.acceptor.answer_refusals(patient=False)
-
-    def _refuse_loop(self) -> None:
-        self.acceptor.answer_refusals()
-        self.leave("refusals answered")
+        self.acceptor.refuse(connection)

@@ -274,10 +274,20 @@ class RawClient:
             raise AssertionError(f"waited {PATIENCE:g} s in vain for {wanted}{so_far}") from None
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of one TCP connection: the client's, the server's. Unlike `socket.socketpair` it can be reset."""
+def tcp_pair(buffer: int | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two ends of one TCP connection: the client's, the server's. Unlike `socket.socketpair` it can be reset.
+
+    buffer: bytes that each end keeps in each direction, more or less, in segments of Ethernet's size instead of the
+        64 KiB of loopback; None: as the system likes.
+    """
+    client = socket.socket()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        client = socket.create_connection(listening.getsockname())
+        if buffer is not None:
+            for sock in (listening, client):  # what is accepted has what the listening socket has
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+        client.connect(listening.getsockname())
         server, _ = listening.accept()
     for sock in (client, server):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

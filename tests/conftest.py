@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import settings
 
+import acceptor.acceptor
+import acceptor.watcher
 from acceptor import Acceptor, Handler, StopReport
 from acceptor.connection import Connection
 from taskmaster import (
@@ -26,6 +28,10 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
 )
 from tests.clients import PATIENCE, RawClient
+
+for module in (acceptor.acceptor, acceptor.watcher):
+    vars(module)["TICK"] = 0.05
+"""Seconds. What waits for the next tick, as a stop for idle connections, need not take half a second in each test."""
 
 settings.register_profile("taskmasters", deadline=None, max_examples=100)
 settings.load_profile("taskmasters")

@@ -1,180 +1,72 @@
-"""One connection's life, without acceptor or taskmaster: what a client does at every stage, and what a handler does.
-
-A `Session` serves one end of a TCP connection in a thread; the test is the client at the other. Where the test must
-know how far the server is, it waits at the socket (`await_recv`) or in the handler (`Gate`): nothing sleeps.
-"""
+"""One connection's life, from its first byte to its end: who may go when, what is refused, and how the server stops."""
 
 from __future__ import annotations
 
-import io
 import logging
 import socket
-import struct
-import tempfile
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from acceptor.connection import Connection, Phase
-from acceptor.messages import BodyError, ClientDisconnectedError, Handler, HTTPError, Request, Response
-from tests.clients import PATIENCE, Gate, RawClient, Truncated, request, tcp_pair
+from acceptor import Limits
+from acceptor.connection import Connection
+from acceptor.messages import Request, Response
+from acceptor.networks import Networks
+from acceptor.phases import End, Phase
+from acceptor.service import Service
+from tests.clients import PATIENCE, Gate, RawClient, Truncated, parse_response, request, tcp_pair
+from tests.sessions import (
+    ADDRESS,
+    LARGE,
+    SMALL,
+    Body,
+    Clock,
+    CountedFile,
+    Serve,
+    Session,
+    certificate,
+    echo,
+    endless,
+    failures,
+    hostname,
+    refusals,
+    sessions,
+    sparse_file,
+    trusting,
+)
 
-LARGE = 32 * 1024 * 1024
-"""Bytes that no pair of socket buffers holds, so that whoever sends them waits for the other to read."""
 UNREAD = 1024 * 1024
-"""Bytes of a request's body that the server does not throw away for the sake of the connection."""
-SHORT = 0.05
-"""Seconds of silence that the server tolerates where a test is about that."""
-
-
-class WatchedSocket(socket.socket):
-    """A socket that says when somebody is about to wait for input."""
-
-    before_recv: Callable[[], None]
-
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        if not flags:
-            self.before_recv()
-        return super().recv(size, flags)
-
-
-class Session:
-    """A connection that is served in a thread, and its client."""
-
-    def __init__(self, handler: Handler, *, stopping: Callable[[], bool] = lambda: False, log_access: bool = False,
-                 receive_timeout: float = 6 * PATIENCE, send_timeout: float = 6 * PATIENCE) -> None:
-        ours, theirs = tcp_pair()
-        self.client = RawClient(ours)
-        sock = WatchedSocket(fileno=theirs.detach())
-        for option, timeout in (socket.SO_RCVTIMEO, receive_timeout), (socket.SO_SNDTIMEO, send_timeout):
-            interval = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
-            sock.setsockopt(socket.SOL_SOCKET, option, interval)
-        sock.before_recv = self._before_recv
-        self.connection = Connection(sock, ("192.0.2.1", 4711), handler, stopping, log_access)
-        self.receiving: list[Phase] = []
-        """The phase at each `recv`, in order."""
-        self._receiving_changed = threading.Condition()
-        self._raised: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, name="session", daemon=True)
-        self._thread.start()
-
-    def await_recv(self, phase: Phase, count: int = 1) -> None:
-        """Wait until the server has begun to wait for input in `phase`, for the `count`th time."""
-        with self._receiving_changed:
-            begun = self._receiving_changed.wait_for(lambda: self.receiving.count(phase) >= count, PATIENCE)
-            assert begun, f"the server never waited for input {count} times while {phase}, only while {self.receiving}"
-
-    def leave(self) -> None:
-        """Let the client close its end, and wait until the server has done with the connection."""
-        self.client.close()
-        self.await_end()
-
-    def await_end(self) -> None:
-        """Wait until the server has done with the connection; it must not have raised anything."""
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), f"the server still serves {self.connection}; received in {self.receiving}"
-        assert self._raised is None, f"serve() raised {self._raised!r}; whatever happens, it must not"
-
-    def _before_recv(self) -> None:
-        with self._receiving_changed:
-            self.receiving.append(self.connection.phase)
-            self._receiving_changed.notify_all()
-
-    def _serve(self) -> None:
-        try:
-            self.connection.serve()
-        except BaseException as error:
-            self._raised = error
-        finally:
-            self.connection.close()
-
-
-class Serve(Protocol):
-    def __call__(self, handler: Handler, **options: Any) -> Session: ...
+"""Bytes that the server has not read when it answers."""
+transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start sessions. At the end their clients leave, and the server must be done with each."""
-    sessions: list[Session] = []
-
-    def start(handler: Handler, **options: Any) -> Session:
-        sessions.append(Session(handler, **options))
-        return sessions[-1]
-
-    yield start
-    for session in sessions:
-        session.client.close()
-    for session in sessions:
-        session.await_end()
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.DEBUG, "acceptor")
-    return caplog
-
-
-def failures(log: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged as more than a client's doing."""
-    return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
-
-
-class Body:
-    """A response's body, of `pieces`, which may be endless or raise. Notes how often it is closed."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self.closings = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        self.closings += 1
-
-
-def endless() -> Iterator[bytes]:
-    while True:
-        yield b"x" * 65536
-
-
-class CountedFile(io.FileIO):
-    """A real file that notes how often it is closed."""
-
-    closings = 0
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closings += 1
-        super().close()
-
-
-def sparse_file(size: int) -> CountedFile:
-    with tempfile.NamedTemporaryFile() as file:
-        file.truncate(size)
-        return CountedFile(file.name)
+def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
+    yield from sessions(caplog)
 
 
 # The good cases.
 
-def echo(request: Request) -> bytes:
-    return request.body.read()
-
-
+@transports
 @pytest.mark.parametrize("cuts", [[], [1], [20], [10, 20, 30, 60]], ids=str)
-def test_a_request_is_answered_however_it_is_cut(serve: Serve, cuts: list[int]) -> None:
-    session = serve(echo)
+def test_a_request_is_answered_however_it_is_cut(serve: Serve, cuts: list[int], tls: bool) -> None:
+    session = serve(echo, tls=tls)
     data = request(method="POST", body=b"hello")
     for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
         session.client.send(data[start:end])
     assert session.client.read_response().body == b"hello"
 
 
-def test_requests_sent_at_once_are_answered_in_order(serve: Serve) -> None:
-    session = serve(lambda request: f"{request.path} {request.body.read().decode()}")
+@transports
+def test_requests_sent_at_once_are_answered_in_order(serve: Serve, tls: bool) -> None:
+    session = serve(lambda request: f"{request.path} {request.body.read().decode()}", tls=tls)
     session.client.send(request("/1") + request("/2", method="POST", body=b"two")
                         + request("/3", method="POST", chunks=[b"thr", b"ee"]) + request("/4", method="HEAD")
                         + request("/5"))
@@ -182,15 +74,22 @@ def test_requests_sent_at_once_are_answered_in_order(serve: Serve) -> None:
     assert bodies == [b"/1 ", b"/2 two", b"/3 three", b"", b"/5 "]
 
 
-def test_a_request_says_who_sent_it_and_how(serve: Serve) -> None:
+@transports
+def test_a_request_says_who_sent_it_and_how(serve: Serve, tls: bool) -> None:
     seen: list[Request] = []
-    session = serve(lambda request: seen.append(request) or "x")  # type: ignore[func-returns-value]
+    session = serve(lambda request: seen.append(request) or "x", tls=tls)  # type: ignore[func-returns-value]
     session.client.send(request("/a?b", method="PUT", headers=["X-One: 1", "x-one: 2"], body=b""))
     session.client.read_response()
     one, = seen
-    assert (one.method, one.target, one.version, one.scheme) == ("PUT", "/a?b", "1.1", "http")
-    assert one.peer == ("192.0.2.1", 4711)
+    assert (one.method, one.target, one.version, one.host) == ("PUT", "/a?b", "1.1", "test")
+    assert one.peer == one.client == ADDRESS
     assert one.headers["x-one"] == "1, 2"
+    if tls:
+        assert one.scheme == "https"
+        assert one.tls is not None
+        assert (one.tls.version, one.tls.server_name) == ("TLSv1.3", hostname)
+    else:
+        assert (one.scheme, one.tls) == ("http", None)
 
 
 def test_a_client_that_sends_no_more_still_gets_its_answer(serve: Serve) -> None:
@@ -199,13 +98,14 @@ def test_a_client_that_sends_no_more_still_gets_its_answer(serve: Serve) -> None
     session.client.half_close()
     assert session.client.read_response().body == b"hello"
     session.client.expect_eof()
+    assert session.await_end() is End.CLOSE
 
 
 @pytest.mark.parametrize(("version", "lines", "stays"), [
     ("1.1", [], True), ("1.1", ["Connection: close"], False),
     ("1.0", [], False), ("1.0", ["Connection: keep-alive"], True),
 ])
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", [False, True], ids=["bytes", "streamed"])
 def test_the_connection_is_kept_if_the_client_wants_that(
         serve: Serve, version: str, lines: list[str], stays: bool, streamed: bool) -> None:
     headers = {"Content-Length": "2"} if streamed else {}
@@ -216,14 +116,7 @@ def test_the_connection_is_kept_if_the_client_wants_that(
         assert (received.body, received.keep_alive) == (b"ok", stays)
     if not stays:
         session.client.expect_eof()
-
-
-def test_a_body_of_unknown_length_ends_with_the_connection_for_a_client_of_1_0(serve: Serve) -> None:
-    session = serve(lambda request: Response(iter([b"o", b"k"])))
-    session.client.send(request(version="1.0", headers=["Connection: keep-alive"]))
-    received = session.client.read_response()
-    assert (received.body, received.keep_alive) == (b"ok", False)
-    assert received.header("transfer-encoding") is None
+        assert session.await_end() is End.CLOSE
 
 
 def test_a_handler_can_have_the_connection_closed(serve: Serve) -> None:
@@ -233,7 +126,17 @@ def test_a_handler_can_have_the_connection_closed(serve: Serve) -> None:
     session.client.expect_eof()
 
 
-def test_a_request_pipelined_behind_the_last_answer_does_not_turn_the_close_into_a_reset(serve: Serve) -> None:
+def test_a_connection_has_as_many_requests_as_it_may(serve: Serve) -> None:
+    session = serve(lambda request: request.path, limits=Limits(requests_per_connection=3))
+    session.client.send(b"".join(request(f"/{n}") for n in range(4)))
+    answers = [session.client.read_response() for _ in range(3)]
+    assert [(answer.body, answer.keep_alive) for answer in answers] == [(b"/0", True), (b"/1", True), (b"/2", False)]
+    session.client.expect_eof()
+
+
+@transports
+def test_a_request_pipelined_behind_the_last_answer_does_not_turn_the_close_into_a_reset(
+        serve: Serve, tls: bool) -> None:
     """A reset throws away what the client has not read yet: RFC 9112 section 9.6."""
     entered, leave = Gate("the handler runs"), Gate("the second request has been sent")
 
@@ -242,11 +145,12 @@ def test_a_request_pipelined_behind_the_last_answer_does_not_turn_the_close_into
         leave.pass_through()
         return Response("bye", headers={"Connection": "close"})
 
-    session = serve(handler)
+    session = serve(handler, tls=tls)
     session.client.send(request("/1"))
     entered.pass_through()
     session.client.send(request("/2"))
     leave.open()
+    assert session.await_end() is End.LINGER
     assert session.client.read_response().body == b"bye"
     session.client.expect_eof()
 
@@ -254,19 +158,20 @@ def test_a_request_pipelined_behind_the_last_answer_does_not_turn_the_close_into
 # The client is gone: at every stage, in order or by a reset.
 
 class Stages:
-    """Brings a session to a stage of its life, where its client leaves by `go`."""
+    """Brings a session to a stage of its life, where `go` happens."""
 
-    def __init__(self, serve: Serve, go: Callable[[RawClient], None]) -> None:
+    def __init__(self, serve: Serve, go: Callable[[Session], None], *, tls: bool = False) -> None:
         self._serve = serve
         self._go = go
+        self._tls = tls
         self.bodies: list[Body | CountedFile] = []
-        self._entered, self._left = Gate("the handler runs"), Gate("the client is gone")
+        self._entered, self._left = Gate("the handler runs"), Gate("it has happened")
 
     def reach(self, stage: str) -> Session:
-        session = self._serve(self._handle)
+        session = self._serve(self._handle, tls=self._tls)
         self._session, self._client = session, session.client
         getattr(self, stage)()
-        self._go(session.client)
+        self._go(session)
         self._left.open()
         session.await_end()
         return session
@@ -280,15 +185,15 @@ class Stages:
 
     def before_the_body(self) -> None:
         self._client.send(request("/read", method="POST", headers=["Content-Length: 1000"]))
-        self._session.await_recv(Phase.HANDLING)
+        self._session.await_recv(Phase.RECEIVING)
 
     def in_the_body(self) -> None:
         self._client.send(request("/read", method="POST", headers=["Content-Length: 1000"]) + b"some")
-        self._session.await_recv(Phase.HANDLING)
+        self._session.await_recv(Phase.RECEIVING)
 
     def in_a_chunk(self) -> None:
         self._client.send(request("/read", method="POST", headers=["Transfer-Encoding: chunked"]) + b"10\r\nsome")
-        self._session.await_recv(Phase.HANDLING)
+        self._session.await_recv(Phase.RECEIVING)
 
     def in_a_body_that_is_discarded(self) -> None:
         self._client.send(request("/ignore", method="POST", headers=["Content-Length: 1000"]) + b"some")
@@ -296,12 +201,12 @@ class Stages:
 
     def in_a_body_that_the_response_reads(self) -> None:
         self._client.send(request("/relay", method="POST", headers=["Content-Length: 1000"]) + b"some")
-        self._session.await_recv(Phase.WRITING)
+        self._session.await_recv(Phase.RECEIVING)
 
     def after_100_continue(self) -> None:
         self._client.send(request("/read", method="POST", headers=["Content-Length: 9", "Expect: 100-continue"]))
         assert self._client.read_interim() == 100
-        self._session.await_recv(Phase.HANDLING)
+        self._session.await_recv(Phase.RECEIVING)
 
     def before_100_continue(self) -> None:
         self._client.send(request("/wait-read", method="POST", headers=["Content-Length: 9", "Expect: 100-continue"]))
@@ -365,508 +270,33 @@ STAGES = [name for name, value in vars(Stages).items() if callable(value) and no
           and name != "reach"]
 
 
+@transports
 @pytest.mark.parametrize("go", [RawClient.reset, RawClient.close], ids=["resets", "leaves"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_client_may_go_at_any_stage_and_that_is_no_failure(
-        serve: Serve, log: pytest.LogCaptureFixture, stage: str, go: Callable[[RawClient], None]) -> None:
-    stages = Stages(serve, go)
+        serve: Serve, caplog: pytest.LogCaptureFixture, stage: str, go: Callable[[RawClient], None],
+        tls: bool) -> None:
+    stages = Stages(serve, lambda session: go(session.client), tls=tls)
     stages.reach(stage)
-    assert failures(log) == []
+    assert failures(caplog) == []
     assert all(body.closings == 1 for body in stages.bodies), "the response's body was not closed, or not once"
 
 
-@pytest.mark.parametrize("expect", [[], ["Expect: 100-continue"]], ids=["", "expecting 100"])
-@pytest.mark.parametrize("go", [RawClient.reset, RawClient.close, RawClient.half_close],
-                         ids=["resets", "leaves", "sends no more"])
-def test_a_handler_that_reads_learns_that_the_client_is_gone(
-        serve: Serve, log: pytest.LogCaptureFixture, go: Callable[[RawClient], None], expect: list[str]) -> None:
-    caught: list[BaseException] = []
+# What is not answered by a handler.
 
-    def handler(request: Request) -> str:
-        try:
-            request.body.read()
-        except BaseException as error:
-            caught.append(error)
-            raise
-        return "never"
-
-    session = serve(handler)
-    session.client.send(request(method="POST", headers=["Content-Length: 1000", *expect]) + b"some")
-    session.await_recv(Phase.HANDLING)
-    go(session.client)
-    session.await_end()
-    assert [type(error) for error in caught] == [ClientDisconnectedError], caught
-    assert failures(log) == []
-
-
-@pytest.mark.parametrize("go", [RawClient.reset, RawClient.close], ids=["resets", "leaves"])
-def test_a_handler_may_answer_a_client_that_is_gone(
-        serve: Serve, log: pytest.LogCaptureFixture, go: Callable[[RawClient], None]) -> None:
-    def handler(request: Request) -> str:
-        try:
-            request.body.read()
-        except ConnectionError:
-            pass
-        return "nobody reads this"
-
-    session = serve(handler)
-    session.client.send(request(method="POST", headers=["Content-Length: 1000"]) + b"some")
-    session.await_recv(Phase.HANDLING)
-    go(session.client)
-    session.await_end()
-    assert failures(log) == []
-
-
-# The handler fails.
-
-class Sudden(BaseException):
-    """Neither an Exception nor known to anybody."""
-
-
-SECRET = "secret-of-the-application"
-
-
-@pytest.mark.parametrize("error", [
-    ValueError, OSError, ConnectionResetError, TimeoutError, BlockingIOError, AssertionError, RecursionError,
-    StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit, Sudden,
-])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_whatever_a_handler_raises_is_a_500_without_details_and_one_log_line_with_the_traceback(
-        serve: Serve, log: pytest.LogCaptureFixture, error: type[BaseException], method: str) -> None:
-    def handler(request: Request) -> str:
-        if request.path == "/good":
-            return "ok"
-        raise error(SECRET)
-
-    session = serve(handler)
-    session.client.send(request("/bad?page=1", method=method))
-    received = session.client.read_response(method)
-    assert received.status == 500
-    assert received.body == (b"" if method == "HEAD" else b"Internal Server Error\n")
-    assert SECRET not in str(received.headers)
-    assert failures(log) == [f"{method} /bad?page=1 from 192.0.2.1:4711: the handler failed"]
-    record, = (record for record in log.records if record.levelno >= logging.WARNING)
-    assert record.name == "acceptor"
-    assert record.exc_info is not None
-    assert record.exc_info[0] is error
-    assert SECRET in log.text
-    assert "in handler" in log.text, "no traceback"
-
-    session.client.send(request("/good"))
-    assert session.client.read_response().body == b"ok", "a handler's failure does not cost the connection"
-
-
-@pytest.mark.parametrize("error", [HTTPError(404), HTTPError(410, "gone"), HTTPError(401, headers={"X-Why": "no"})],
-                         ids=str)
-def test_an_http_error_is_an_answer_and_not_a_failure(
-        serve: Serve, log: pytest.LogCaptureFixture, error: HTTPError) -> None:
-    def handler(request: Request) -> str:
-        raise error
-
-    session = serve(handler)
-    for _ in range(2):
-        session.client.send(request())
-        received = session.client.read_response()
-        assert (received.status, received.body) == (error.status, error.response.body)
-        assert received.keep_alive
-    assert failures(log) == []
-
-
-def test_the_connection_closes_after_the_answer_to_a_body_error(serve: Serve) -> None:
-    """So says BodyError."""
-    def handler(request: Request) -> str:
-        request.body.read()
-        raise BodyError(400, "this is not JSON")
-
-    session = serve(handler)
-    session.client.send(request(method="POST", body=b"?"))
-    received = session.client.read_response()
-    assert (received.status, received.body) == (400, b"this is not JSON\n")
-    assert received.keep_alive is False
-
-
-@pytest.mark.parametrize("catch", [False, True], ids=["raised", "caught"])
-@pytest.mark.parametrize("sent", [b"nonsense\r\n", b"3\r\nabcdef\r\n"], ids=["no size", "no end of a chunk"])
-def test_a_malformed_body_is_answered_400_and_closes_the_connection_even_if_the_handler_catches_that(
-        serve: Serve, log: pytest.LogCaptureFixture, sent: bytes, catch: bool) -> None:
-    def handler(request: Request) -> str:
-        try:
-            request.body.read()
-        except BodyError as error:
-            if not catch:
-                raise
-            return f"caught {error.status}"
-        return "never"
-
-    session = serve(handler)
-    session.client.send(request(method="POST", headers=["Transfer-Encoding: chunked"]) + sent + request("/smuggled"))
-    received = session.client.read_response()
-    assert (received.status, received.keep_alive) == (200 if catch else 400, False)
-    assert received.body == (b"caught 400" if catch else b"Bad Request\n"), "the parser's words are internals"
-    session.client.expect_eof()
-    assert failures(log) == []
-
-
-def test_a_malformed_body_that_nobody_reads_closes_the_connection(serve: Serve) -> None:
-    session = serve(lambda request: "not read")
-    malformed = request(method="POST", headers=["Transfer-Encoding: chunked"]) + b"x\r\n"
-    session.client.send(malformed + request("/smuggled"))
-    received = session.client.read_response()
-    assert (received.body, received.keep_alive) == (b"not read", False)
-    session.client.expect_eof()
-
-
-@pytest.mark.parametrize(("nonsense", "hint"), [
-    (None, "did you forget `return`?"), (5, "return a str, bytes or acceptor.Response"),
-    (("body", 404), "write Response(body, status, headers)"), (["x"], "wrap it: Response(...)"),
-])
-def test_a_handler_that_returns_nonsense_gets_a_500_and_the_fix_in_the_log(
-        serve: Serve, log: pytest.LogCaptureFixture, nonsense: Any, hint: str) -> None:
-    session = serve(lambda request: nonsense)
-    session.client.send(request())
-    received = session.client.read_response()
-    assert (received.status, received.body) == (500, b"Internal Server Error\n")
-    assert hint in log.text
-    assert len(failures(log)) == 1
-
-
-def test_a_response_that_was_spoilt_after_it_was_made_is_a_500_and_its_body_is_closed(
-        serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    body = Body(iter([b"x"]))
-
-    def handler(request: Request) -> Response | str:
-        if request.path == "/good":
-            return "ok"
-        response = Response(body)
-        response.headers.append(("X-Text", "not bytes"))  # type: ignore[arg-type]
-        return response
-
-    session = serve(handler)
-    session.client.send(request("/bad") + request("/good"))
-    received = session.client.read_response()
-    assert (received.status, received.body) == (500, b"Internal Server Error\n")
-    assert session.client.read_response().body == b"ok"
-    assert len(failures(log)) == 1, failures(log)
-    assert body.closings == 1
-
-
-# The response's body fails.
-
-def failing(good: int, error: BaseException) -> Iterator[bytes]:
-    yield from [b"piece"] * good
-    raise error
-
-
-FRAMINGS = {"chunked": ("1.1", {}), "length": ("1.1", {"Content-Length": "1000"}), "close": ("1.0", {})}
-
-
-@pytest.mark.parametrize("error", [ValueError, OSError, BrokenPipeError, SystemExit, KeyboardInterrupt, Sudden])
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_that_fails_before_its_first_piece_is_a_500(
-        serve: Serve, log: pytest.LogCaptureFixture, framing: str, error: type[BaseException]) -> None:
-    version, headers = FRAMINGS[framing]
-    body = Body(failing(0, error(SECRET)))
-    session = serve(lambda request: Response(body, headers=headers))
-    session.client.send(request(version=version))
-    received = session.client.read_response()
-    assert (received.status, received.body) == (500, b"Internal Server Error\n")
-    assert received.header("content-length") == "22"
-    session.leave()
-    assert body.closings == 1
-    assert len(failures(log)) == 1, failures(log)
-    assert "in failing" in log.text, "no traceback"
-
-
-@pytest.mark.parametrize("error", [ValueError, OSError, BrokenPipeError, SystemExit, KeyboardInterrupt, Sudden])
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_that_fails_halfway_is_cut_so_that_the_client_sees_it(
-        serve: Serve, log: pytest.LogCaptureFixture, framing: str, error: type[BaseException]) -> None:
-    """With a body that ends where the connection does, only a reset is a cut that can be seen."""
-    version, headers = FRAMINGS[framing]
-    body = Body(failing(2, error(SECRET)))
-    session = serve(lambda request: Response(body, headers=headers))
-    session.client.send(request(version=version))
-    data = session.client.read_to_reset()
-    assert SECRET.encode() not in data
-    assert b"500" not in data
-    session.await_end()
-    assert body.closings == 1
-    assert len(failures(log)) == 1, failures(log)
-    assert "in failing" in log.text, "no traceback"
-
-
-@pytest.mark.parametrize("error", [HTTPError(404), HTTPError(500, SECRET)], ids=str)
-def test_an_http_error_halfway_is_a_failure_like_any_other(
-        serve: Serve, log: pytest.LogCaptureFixture, error: HTTPError) -> None:
-    """It comes too late to be an answer, so the log is the only one to tell."""
-    session = serve(lambda request: Response(failing(1, error)))
-    session.client.send(request())
-    assert SECRET.encode() not in session.client.read_to_reset()
-    session.await_end()
-    assert len(failures(log)) == 1, failures(log)
-
-
-def test_an_http_error_before_the_first_piece_is_an_answer(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    body = Body(failing(0, HTTPError(404, "no such thing")))
-    session = serve(lambda request: Response(body))
-    session.client.send(request())
-    received = session.client.read_response()
-    assert (received.status, received.body) == (404, b"no such thing\n")
-    session.leave()
-    assert body.closings == 1
-    assert failures(log) == []
-
-
-def test_a_malformed_request_body_that_a_response_reads_halfway_is_a_cut_and_no_failure(
-        serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    session = serve(lambda request: Response(iter(lambda: request.body.read1(), b"")))
-    session.client.send(request(method="POST", headers=["Transfer-Encoding: chunked"]) + b"3\r\nabc\r\n")
-    session.client.read_head()
-    session.client.send(b"nonsense\r\n")
-    session.client.read_to_reset()
-    session.await_end()
-    assert failures(log) == []
-
-
-@pytest.mark.parametrize(("pieces", "started"), [([], False), ([b"abc"], True), ([b"abcdefgh"], False),
-                                                 ([b"abcd", b"efgh"], True)])
-def test_a_body_that_is_not_as_long_as_announced_is_a_failure(
-        serve: Serve, log: pytest.LogCaptureFixture, pieces: list[bytes], started: bool) -> None:
-    session = serve(lambda request: Response(pieces, headers={"Content-Length": "5"}))
-    session.client.send(request())
-    if started:
-        data = session.client.read_to_reset()
-        assert len(data.partition(b"\r\n\r\n")[2]) <= 5
-    else:
-        assert session.client.read_response().status == 500
-    session.leave()
-    assert len(failures(log)) == 1, failures(log)
-
-
-def test_a_piece_that_is_not_bytes_is_a_500_and_the_fix_in_the_log(
-        serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    session = serve(lambda request: Response(["text"]))  # type: ignore[list-item]
-    session.client.send(request())
-    assert session.client.read_response().status == 500
-    assert "yield bytes" in log.text
-
-
-def test_a_malformed_request_body_that_the_responses_body_reads_is_answered_400_and_is_no_failure(
-        serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    """Reading `Request.body` raises BodyError, "answered 400 or 408", wherever the application reads it."""
-    session = serve(lambda request: Response(iter(lambda: request.body.read1(), b"")))
-    session.client.send(request(method="POST", headers=["Transfer-Encoding: chunked"]) + b"nonsense\r\n")
-    assert session.client.read_response().status == 400
-    session.leave()
-    assert failures(log) == []
-
-
-# Closing the response's body.
-
-def body_cases() -> dict[str, tuple[str, int, Iterator[bytes]]]:
-    return {
-        "sent": ("GET", 200, iter([b"a", b"b"])),
-        "empty": ("GET", 200, iter([])),
-        "HEAD": ("HEAD", 200, iter([b"a"])),
-        "204": ("GET", 204, iter([b"a"])),
-        "304": ("GET", 304, iter([b"a"])),
-    }
-
-
-@pytest.mark.parametrize("case", body_cases())
-def test_a_body_that_is_sent_or_not_wanted_is_closed_once_before_the_next_request(serve: Serve, case: str) -> None:
-    method, status, pieces = body_cases()[case]
-    body = Body(pieces)
-    session = serve(lambda request: Response(body, status) if request.path == "/" else str(body.closings))
-    session.client.send(request(method=method))
-    session.client.read_response(method)
-    session.client.send(request("/closed"))
-    assert session.client.read_response().body == b"1"
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_file_is_sent_and_closed_once(serve: Serve, method: str) -> None:
-    file = sparse_file(1000)
-    session = serve(lambda request: Response(file) if request.path == "/" else str(file.closings))
-    session.client.send(request(method=method))
-    received = session.client.read_response(method)
-    assert received.header("content-length") == "1000"
-    assert received.body == (b"\0" * 1000 if method == "GET" else b"")
-    session.client.send(request("/closed"))
-    assert session.client.read_response().body == b"1"
-
-
-def test_a_close_that_raises_is_logged_once_and_costs_nothing_else(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    class Unclosable(Body):
-        def close(self) -> None:
-            super().close()
-            raise SystemExit(SECRET)
-
-    body = Unclosable(iter([b"ok"]))
-    session = serve(lambda request: Response(body) if request.path == "/" else "still here")
-    session.client.send(request() + request("/next"))
-    assert session.client.read_response().body == b"ok"
-    assert session.client.read_response().body == b"still here"
-    assert failures(log) == ["GET / from 192.0.2.1:4711: the body's close() failed"]
-    assert body.closings == 1
-
-
-def test_a_generators_finally_runs_when_the_client_has_gone(serve: Serve) -> None:
-    finished = Gate("the generator's finally")
-
-    def generate() -> Iterator[bytes]:
-        try:
-            yield from endless()
-        finally:
-            finished.open()
-
-    session = serve(lambda request: Response(generate()))
-    session.client.send(request())
-    session.client.read_head()
-    session.client.reset()
-    finished.pass_through()
-
-
-# 100 Continue.
-
-EXPECT = ["Expect: 100-continue", "Content-Length: 5"]
-
-
-def test_100_continue_is_sent_when_the_body_is_first_read_and_once(serve: Serve) -> None:
-    entered, read = Gate("the handler runs"), Gate("the body may be read")
-
-    def handler(request: Request) -> bytes:
-        entered.open()
-        read.pass_through()
-        return request.body.read(2) + b"|" + request.body.read(2) + b"|" + request.body.read()
-
-    session = serve(handler)
-    session.client.send(request(method="POST", headers=EXPECT))
-    entered.pass_through()
-    assert session.client.has_received() == b"", "sent before the handler wanted the body"
-    read.open()
-    assert session.client.read_interim() == 100
-    session.client.send(b"he")
-    session.client.send(b"llo")
-    received = session.client.read_response()
-    assert (received.interim, received.status, received.body) == ([100], 200, b"he|ll|o")
-    assert received.keep_alive
-    session.client.send(request(method="POST", body=b"x"))
-    assert session.client.read_response().interim == []
-
-
-def test_100_continue_is_not_sent_when_nobody_reads_the_body_and_the_connection_closes(serve: Serve) -> None:
-    """Whether the client then sends its body cannot be known, so what follows on the connection cannot be read."""
-    session = serve(lambda request: Response("no", 403))
-    session.client.send(request(method="POST", headers=EXPECT))
-    received = session.client.read_response()
-    assert (received.interim, received.status, received.keep_alive) == ([], 403, False)
-    session.client.expect_eof()
-
-
-def test_100_continue_is_not_sent_to_a_client_of_1_0(serve: Serve) -> None:
-    session = serve(echo)
-    session.client.send(request(method="POST", version="1.0", headers=EXPECT))
-    session.await_recv(Phase.HANDLING)
-    assert session.client.has_received() == b""
-    session.client.send(b"hello")
-    assert session.client.read_response().body == b"hello"
-
-
-def test_a_client_that_does_not_wait_for_100_continue_is_served_all_the_same(serve: Serve) -> None:
-    session = serve(echo)
-    session.client.send(request(method="POST", headers=EXPECT) + b"hello" + request("/next"))
-    assert session.client.read_response().body == b"hello"
-    assert session.client.read_response().status == 200
-
-
-def test_100_continue_is_sent_before_a_response_that_reads_the_body(serve: Serve) -> None:
-    session = serve(lambda request: Response(iter(lambda: request.body.read1(), b"")))
-    session.client.send(request(method="POST", headers=EXPECT))
-    assert session.client.read_interim() == 100
-    session.client.send(b"hello")
-    assert session.client.read_response().body == b"hello"
-
-
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_100_continue_is_never_sent_into_a_response_that_has_begun(serve: Serve, framing: str) -> None:
-    version, headers = FRAMINGS[framing]
-    if headers:
-        headers = {"Content-Length": "10"}
-
-    def handler(request: Request) -> Response:
-        def pieces() -> Iterator[bytes]:
-            yield b"first"
-            yield request.body.read()
-
-        return Response(pieces(), headers=headers)
-
-    session = serve(handler)
-    session.client.send(request(method="POST", version=version, headers=EXPECT))
-    session.client.read_head("POST")
-    assert session.client.read_body(5) == b"first"
-    session.client.send(b"hello")
-    assert session.client.read_response().body == b"hello"  # what is left of it
-
-
-# Bodies of requests that nobody reads.
-
-@pytest.mark.parametrize("streamed", [False, True], ids=["bytes", "streamed"])
-@pytest.mark.parametrize("part", [0, 1, 500], ids=lambda part: f"{part} bytes read")
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_small_body_that_nobody_reads_costs_nothing(serve: Serve, framing: str, part: int, streamed: bool) -> None:
-    def handler(request: Request) -> Response:
-        request.body.read(part)
-        return Response(iter([b"ok"]) if streamed else b"ok")
-
-    session = serve(handler)
-    body: dict[str, Any] = {"body": b"x" * 1000} if framing == "length" else {"chunks": [b"x" * 500] * 2}
-    for _ in range(2):
-        session.client.send(request(method="POST", **body))
-        received = session.client.read_response()
-        assert (received.body, received.keep_alive) == (b"ok", True)
-
-
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_large_body_that_nobody_reads_closes_the_connection_after_an_answer_that_can_be_read(
-        serve: Serve, framing: str) -> None:
-    session = serve(lambda request: Response("too large", 413))
-    body: dict[str, Any] = ({"body": b"x" * UNREAD} if framing == "length" else
-                            {"chunks": [b"x" * 4096] * (UNREAD // 4096)})
-    session.client.send(request(method="POST", **body))  # all of it, before the answer is read
-    received = session.client.read_response()
-    assert (received.status, received.body, received.keep_alive) == (413, b"too large", False)
-    session.client.expect_eof()
-
-
-def test_a_large_body_that_nobody_reads_leaves_a_streamed_answer_that_can_be_read(serve: Serve) -> None:
-    session = serve(lambda request: Response(iter([b"too ", b"large"]), 413))
-    session.client.send(request(method="POST", body=b"x" * UNREAD))
-    received = session.client.read_response()
-    assert (received.status, received.body) == (413, b"too large")
-    session.client.expect_eof()
-
-
-@pytest.mark.parametrize("lines", [["Content-Length: 9"], ["Content-Length: 9000000"], ["Transfer-Encoding: chunked"]],
-                         ids=["small", "large", "chunked"])
-def test_the_answer_to_a_body_that_nobody_reads_does_not_wait_for_it(serve: Serve, lines: list[str]) -> None:
-    """A client may wait for the answer before it goes on sending."""
-    session = serve(lambda request: Response("no", 403))
-    session.client.send(request(method="POST", headers=lines))
-    received = session.client.read_response()
-    assert (received.body, received.keep_alive) == (b"no", False)
-    session.client.expect_eof()
-
-
-@pytest.mark.parametrize("sent", [b"garbage\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 20_000],
+@transports
+@pytest.mark.parametrize("sent", [b"garbage\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 40_000],
                          ids=["garbage", "long head"])
-def test_a_refused_head_is_answered_although_the_client_goes_on_sending(serve: Serve, sent: bytes) -> None:
-    session = serve(echo)
+def test_a_refused_head_is_answered_although_the_client_goes_on_sending(
+        serve: Serve, caplog: pytest.LogCaptureFixture, sent: bytes, tls: bool) -> None:
+    session = serve(echo, tls=tls)
     session.client.send(sent + b"z" * UNREAD)
     received = session.client.read_response()
     assert received.status in (400, 431)
     assert received.keep_alive is False
     session.client.expect_eof()
+    assert session.await_end() is End.LINGER
+    assert len(refusals(caplog)) == 1
 
 
 def test_a_head_that_is_too_long_is_refused_behind_a_body_too(serve: Serve) -> None:
@@ -891,278 +321,184 @@ def test_a_head_that_is_too_long_is_refused_behind_a_body_too(serve: Serve) -> N
     assert session.client.read_response().status == 431
 
 
-# The request's body, when the request is over.
+def test_a_refused_head_is_a_line_of_the_access_log_without_a_request(
+        serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    session = serve(echo, log_access=True)
+    session.client.send(b"garbage\r\n\r\n")
+    body = session.client.read_response().body
+    session.leave()
+    assert [record.getMessage() for record in caplog.records if record.name == "acceptor.access"] == [
+        f'192.0.2.1 - - "-" 400 {len(body)}']
 
-@pytest.mark.parametrize("touched", [False, True], ids=["never touched", "touched before"])
-@pytest.mark.parametrize("read", [lambda body: body.read(), lambda body: body.read(1), lambda body: body.read1(),
-                                  lambda body: list(body)], ids=["read()", "read(1)", "read1()", "iteration"])
-def test_a_body_cannot_be_read_after_the_response(serve: Serve, read: Callable[[Any], object], touched: bool) -> None:
-    kept: list[Request] = []
 
-    def handler(request: Request) -> str:
-        kept.append(request)
-        if touched:
-            request.body  # noqa: B018  # which makes it
-        return "ok"
+def test_a_client_that_speaks_plain_http_where_tls_is_spoken_is_told_so(
+        serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    session = serve(echo, tls=True, raw=True)
+    session.client.send(request(method="POST", body=b"x" * UNREAD))
+    received = session.client.read_response()
+    assert (received.status, received.keep_alive) == (400, False)
+    session.client.expect_eof()
+    assert "plain HTTP, and this port speaks TLS" in refusals(caplog)[0]
 
-    session = serve(handler)
-    session.client.send(request(method="POST", body=b"hello") + request("/next", method="POST", body=b"other"))
-    session.client.read_response()
+
+@pytest.mark.parametrize("sent", [b"\x00" * 100, b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01"],
+                         ids=["no TLS", "no handshake", "half a record"])
+def test_a_client_that_cannot_shake_hands_is_closed_and_that_is_no_failure(serve: Serve, sent: bytes) -> None:
+    session = serve(echo, tls=True, raw=True)
+    session.client.send(sent)
+    session.client.half_close()
+    assert session.await_end() is End.CLOSE
+
+
+def test_a_client_that_breaks_tls_between_two_requests_is_closed_and_that_is_no_failure(serve: Serve) -> None:
+    session = serve(echo, tls=True)
+    session.client.send(request())
     session.client.read_response()
     session.await_recv(Phase.IDLE)
-    for one in kept:
-        with pytest.raises(ValueError, match="the request is over; read its body before the response has been sent"):
-            read(one.body)
+    socket.socket.send(session.client.sock, b"not a record")
+    assert session.await_end() is End.CLOSE
 
 
-def test_a_body_cannot_be_read_after_the_response_although_the_next_request_has_come(serve: Serve) -> None:
-    kept: list[Request] = []
-    caught: list[Exception] = []
+# The end of a connection over TLS says that it is one (RFC 9112 section 9.8): the client, here, insists on that.
 
-    def handler(request: Request) -> bytes:
-        kept.append(request)
-        if request.path == "/second":
-            try:
-                return kept[0].body.read()
-            except ValueError as error:
-                caught.append(error)
-        return request.body.read() if request.path == "/second" else b"first"
-
-    session = serve(handler)
-    session.client.send(request("/first", method="POST", body=b"hello")
-                        + request("/second", method="POST", body=b"mine"))
-    assert session.client.read_response().body == b"first"
-    assert session.client.read_response().body == b"mine"
-    assert len(caught) == 1
+@pytest.mark.parametrize("answer", [
+    lambda: Response("bye", headers={"Connection": "close"}),
+    lambda: Response(iter([b"b", b"ye"]), headers={"Connection": "close"}),
+], ids=["bytes", "pieces"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_a_connection_over_tls_ends_with_close_notify(
+        serve: Serve, answer: Callable[[], Response], version: str) -> None:
+    session = serve(lambda request: answer(), tls=True)
+    session.client.send(request(version=version))
+    assert b"ye" in session.client.read_to_end()
+    assert session.await_end() is (End.CLOSE if version == "1.0" else End.LINGER)
 
 
-def test_a_handler_may_close_the_body(serve: Serve) -> None:
-    def handler(request: Request) -> bytes:
-        with request.body as body:
-            return body.read(2)
+def test_an_idle_connection_over_tls_ends_with_close_notify(serve: Serve) -> None:
+    session = serve(echo, tls=True)
+    session.client.send(request())
+    session.client.read_response()
+    session.service.stopping = True
+    session.client.expect_eof()
 
-    session = serve(handler)
+
+# Behind a proxy that says whose connection it is.
+
+PROXIES = Networks([f"{ADDRESS[0]}/32"])
+
+
+@transports
+@pytest.mark.parametrize("cuts", [[], [5, 30]], ids=["at once", "in pieces"])
+def test_a_proxy_header_says_who_the_client_is(serve: Serve, cuts: list[int], tls: bool) -> None:
+    session = serve(lambda request: f"{request.peer} {request.client}", proxy_protocol=PROXIES, tls=tls, raw=True)
+    header = b"PROXY TCP4 198.51.100.7 203.0.113.1 49152 443\r\n"
+    hello = ssl.MemoryBIO()
+    if tls:
+        begun = trusting().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=hostname)
+        with pytest.raises(ssl.SSLWantReadError):
+            begun.do_handshake()
+        session.client.send(header + hello.read())
+        session.await_reads(2)
+        assert session.connection.address == ("198.51.100.7", 49152)
+        return
+    data = header + request("/1") + request("/2")
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        session.client.send(data[start:end])
+        if end < len(header):
+            session.await_reads(session.reads + 1)
     for _ in range(2):
-        session.client.send(request(method="POST", body=b"hello"))
-        received = session.client.read_response()
-        assert (received.body, received.keep_alive) == (b"he", True)
+        assert session.client.read_response().body == b"('198.51.100.7', 49152) ('198.51.100.7', 49152)"
+    assert session.connection.peer == "198.51.100.7:49152"
 
 
-def test_a_body_is_read_while_it_comes(serve: Serve) -> None:
-    pieces: list[bytes] = []
-    one = threading.Semaphore(0)
-
-    def handler(request: Request) -> str:
-        while piece := request.body.read1():
-            pieces.append(piece)
-            one.release()
-        return "done"
-
-    session = serve(handler)
-    session.client.send(request(method="POST", headers=["Content-Length: 6"]))
-    for piece in (b"ab", b"c", b"def"):
-        session.client.send(piece)
-        assert one.acquire(timeout=PATIENCE), f"the handler did not get {piece!r} before the next was sent: {pieces}"
-    assert pieces == [b"ab", b"c", b"def"]
-    assert session.client.read_response().body == b"done"
-
-
-# Slow clients.
-
-def test_a_head_that_comes_too_slowly_is_answered_408(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    session = serve(echo, receive_timeout=SHORT)
-    session.client.send(b"GET / HTTP/1.1\r\nHo")
-    received = session.client.read_response()
-    assert (received.status, received.keep_alive) == (408, False)
-    session.client.expect_eof()
-    assert failures(log) == []
-
-
-@pytest.mark.parametrize("before", [0, 1], ids=["before the first request", "between two"])
-def test_a_client_that_sends_nothing_is_left_without_a_word(serve: Serve, before: int) -> None:
-    session = serve(echo, receive_timeout=SHORT)
-    for _ in range(before):
-        session.client.send(request())
-        session.client.read_response()
-    session.client.expect_eof()
-
-
-@pytest.mark.parametrize("lines", [["Content-Length: 10"], ["Transfer-Encoding: chunked"]], ids=["length", "chunked"])
-def test_a_body_that_comes_too_slowly_is_answered_408_and_is_no_failure(
-        serve: Serve, log: pytest.LogCaptureFixture, lines: list[str]) -> None:
-    session = serve(echo, receive_timeout=SHORT)
-    session.client.send(request(method="POST", headers=lines))
-    received = session.client.read_response()
-    assert (received.status, received.keep_alive) == (408, False)
-    session.client.expect_eof()
-    assert failures(log) == []
-
-
-def test_a_body_that_came_too_slowly_is_not_waited_for_a_second_time(serve: Serve) -> None:
-    session = serve(echo, receive_timeout=SHORT)
-    session.client.send(request(method="POST", headers=["Content-Length: 10"]))
-    assert session.client.read_response().status == 408
-    assert session.receiving.count(Phase.HANDLING) == 1, session.receiving
-
-
-def test_a_client_that_does_not_read_is_cut(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    body = Body(endless())
-    session = serve(lambda request: Response(body), send_timeout=SHORT)
+def test_what_begins_with_no_proxy_header_is_closed_without_a_word(
+        serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    session = serve(echo, proxy_protocol=PROXIES)
     session.client.send(request())
-    session.await_end()
-    assert body.closings == 1
-    assert failures(log) == []
-    assert "192.0.2.1:4711 does not read its response; closing" in log.text
-
-
-@pytest.mark.parametrize("body", ["bytes", "file"])
-def test_a_client_that_stops_reading_gets_no_whole_response(
-        serve: Serve, log: pytest.LogCaptureFixture, body: str) -> None:
-    session = serve(lambda request: Response(sparse_file(LARGE) if body == "file" else b"x" * LARGE),
-                    send_timeout=SHORT)
-    session.client.send(request())
-    session.client.read_head()
-    session.await_end()
-    assert failures(log) == []
-    with pytest.raises((Truncated, ConnectionResetError)):
+    with pytest.raises((AssertionError, ConnectionResetError)):  # it has not been read to its end
         session.client.read_response()
+    assert session.await_end() is End.CLOSE
+    assert "no PROXY header" in refusals(caplog)[0]
+
+
+def test_a_client_that_leaves_in_its_proxy_header_is_no_failure(serve: Serve) -> None:
+    session = serve(echo, proxy_protocol=PROXIES)
+    session.client.send(b"PROXY TC")
+    assert session.leave() is End.CLOSE
+
+
+def test_a_proxy_header_is_read_of_known_proxies_only(serve: Serve) -> None:
+    session = serve(lambda request: str(request.peer), proxy_protocol=Networks(["10.0.0.0/8"]))
+    session.client.send(request())
+    assert session.client.read_response().body == str(ADDRESS).encode()
 
 
 # Phases, and what other threads may do.
 
 def test_the_phase_tells_where_a_connection_is(serve: Serve) -> None:
     seen: dict[str, Phase] = {}
-    ready = Gate("the session has been made")
 
     def handler(request: Request) -> Response:
-        seen["in the handler"] = session.connection.phase
+        seen["in the handler"] = session.phase
         request.body.read()
+        seen["after the body"] = session.phase
 
         def pieces() -> Iterator[bytes]:
-            seen["in the response"] = session.connection.phase
+            seen["in the response"] = session.phase
             yield b"ok"
 
         return Response(pieces())
 
-    def stopping() -> bool:
-        ready.pass_through()
-        seen.setdefault("at the start", session.connection.phase)
-        return False
-
-    session = serve(handler, stopping=stopping)
-    ready.open()
+    session = serve(handler)
     session.await_recv(Phase.FRESH)
     session.client.send(b"POST / HTTP/1.1\r\nHost: a\r\n")
     session.await_recv(Phase.READING)
     assert str(session.connection) == "192.0.2.1:4711 (reading)"
     session.client.send(b"Content-Length: 2\r\n\r\n")
-    session.await_recv(Phase.HANDLING)
+    session.await_recv(Phase.RECEIVING)
     session.client.send(b"ok")
     session.client.read_response()
     session.await_recv(Phase.IDLE)
+    assert session.connection.head is not None
+    assert session.connection.head.method == "POST"
     session.client.send(b"garbage\r\n\r\n")
     assert session.client.read_response().status == 400
     session.client.send(b"more")
     session.await_recv(Phase.CLOSING)
-    assert session.receiving == [Phase.FRESH, Phase.READING, Phase.HANDLING, Phase.IDLE, Phase.CLOSING]
-    assert seen == {"at the start": Phase.FRESH, "in the handler": Phase.HANDLING, "in the response": Phase.WRITING}
+    assert session.receiving == [Phase.FRESH, Phase.READING, Phase.RECEIVING, Phase.IDLE, Phase.CLOSING]
+    assert seen == {"in the handler": Phase.HANDLING, "after the body": Phase.HANDLING,
+                    "in the response": Phase.STREAMING}
+
+
+def test_a_connection_that_is_opened_is_in_handshake_until_its_first_request(serve: Serve) -> None:
+    session = serve(echo, tls=True, raw=True)
+    session.await_recv(Phase.HANDSHAKE)
+    shaken = serve(echo, tls=True)
+    shaken.await_recv(Phase.FRESH)
+    assert shaken.receiving[:1] == [Phase.HANDSHAKE]
+
+
+def accepted() -> tuple[RawClient, Connection]:
+    """A connection that nobody serves yet."""
+    client, server = tcp_pair()
+    return RawClient(client), Connection(server, ADDRESS, Service(echo))
 
 
 def test_a_connection_that_nobody_serves_yet_is_accepted_and_says_who_it_is_from() -> None:
-    client, server = tcp_pair()
-    with client, server:
-        connection = Connection(server, ("192.0.2.1", 4711), echo, lambda: False, False)
+    client, connection = accepted()
+    with client:
         assert (connection.phase, connection.peer) == (Phase.ACCEPTED, "192.0.2.1:4711")
         assert str(connection) == "192.0.2.1:4711 (accepted)"
-        assert connection.fileno() == server.fileno()
-
-
-def test_hanging_up_ends_the_wait_for_the_next_request(serve: Serve) -> None:
-    session = serve(echo)
-    session.client.send(request())
-    session.client.read_response()
-    session.await_recv(Phase.IDLE)
-    session.connection.hang_up()
-    session.client.expect_eof()
-    session.await_end()
-
-
-def test_hanging_up_does_not_spoil_the_answer_in_progress(serve: Serve) -> None:
-    entered, leave = Gate("the handler runs"), Gate("it has been hung up")
-
-    def handler(request: Request) -> str:
-        entered.open()
-        leave.pass_through()
-        return "ok"
-
-    session = serve(handler)
-    session.client.send(request())
-    entered.pass_through()
-    session.connection.hang_up()
-    leave.open()
-    assert session.client.read_response().body == b"ok"
-    session.client.expect_eof()
-
-
-@pytest.mark.parametrize("stage", ["before_the_first_byte", "in_the_head", "in_the_body", "while_the_handler_runs",
-                                   "in_a_response_of_bytes", "in_a_response_of_pieces", "in_a_response_of_a_file",
-                                   "between_two_requests"])
-def test_aborting_ends_a_connection_at_any_stage_and_is_no_failure(
-        serve: Serve, log: pytest.LogCaptureFixture, stage: str) -> None:
-    sessions: list[Session] = []
-
-    def start(handler: Handler, **options: Any) -> Session:
-        sessions.append(serve(handler, **options))
-        return sessions[-1]
-
-    stages = Stages(start, lambda client: sessions[0].connection.abort())
-    stages.reach(stage)
-    assert failures(log) == []
-    assert all(body.closings == 1 for body in stages.bodies), "the response's body was not closed, or not once"
-
-
-# While the server stops.
-
-def test_while_the_server_stops_a_client_that_has_sent_nothing_gets_503(serve: Serve) -> None:
-    session = serve(echo, stopping=lambda: True)
-    received = session.client.read_response()
-    assert (received.status, received.keep_alive) == (503, False)
-    assert received.header("retry-after") is not None
-    session.client.expect_eof()
-
-
-def test_when_the_server_begins_to_stop_a_client_that_has_sent_nothing_gets_503(serve: Serve) -> None:
-    stop = threading.Event()
-    session = serve(echo, stopping=stop.is_set)
-    session.await_recv(Phase.FRESH)
-    stop.set()
-    session.connection.hang_up()
-    received = session.client.read_response()
-    assert (received.status, received.keep_alive) == (503, False)
-    assert received.header("retry-after") is not None
-    session.client.expect_eof()
-
-
-def test_while_the_server_stops_a_request_in_progress_is_answered_and_is_the_last(serve: Serve) -> None:
-    stop = threading.Event()
-
-    def handler(request: Request) -> str:
-        stop.set()
-        return "ok"
-
-    session = serve(handler, stopping=stop.is_set)
-    session.client.send(request() + request("/second"))
-    received = session.client.read_response()
-    assert (received.body, received.keep_alive) == (b"ok", False)
-    session.client.expect_eof()
+        assert connection.fileno() >= 0
+        connection.close()
 
 
 def test_a_refused_client_can_read_its_503_while_it_still_sends() -> None:
-    ours, theirs = tcp_pair()
-    connection = Connection(theirs, ("192.0.2.1", 4711), echo, lambda: False, False)
-    with RawClient(ours) as client:
+    client, connection = accepted()
+    with client:
         client.send(request(method="POST", body=b"x" * 10_000))
         assert connection.start_refusal("full")
+        assert connection.phase is Phase.CLOSING
         client.send(b"more")
         received = client.read_response()
         assert (received.status, received.body, received.keep_alive) == (503, b"full\n", False)
@@ -1176,61 +512,428 @@ def test_a_refused_client_can_read_its_503_while_it_still_sends() -> None:
 
 
 def test_refusing_a_client_that_is_gone_is_no_failure() -> None:
-    ours, theirs = tcp_pair()
-    connection = Connection(theirs, ("192.0.2.1", 4711), echo, lambda: False, False)
-    RawClient(ours).reset()
+    client, connection = accepted()
+    client.reset()
     assert connection.start_refusal("full") is False
     connection.close()
 
 
-# The access log.
+def test_a_client_of_tls_is_refused_without_a_word() -> None:
+    client, server = tcp_pair()
+    connection = Connection(server, ADDRESS, Service(echo, tls=certificate()))
+    with RawClient(client) as refused:
+        assert connection.start_refusal("full") is False
+        connection.close()
+        refused.expect_eof()
 
-def access_lines(log: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in log.records if record.name == "acceptor.access"]
 
+# While the server stops.
 
-def test_each_response_is_a_line_of_the_access_log(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    answers: dict[str, Callable[[], Any]] = {
-        "/bytes?q=1": lambda: "hello",
-        "/pieces": lambda: Response(iter([b"a", b"bc"])),
-        "/file": lambda: Response(sparse_file(1000)),
-        "/empty": lambda: Response(b"", 204),
-        "/missing": lambda: Response("no", 404),
-        "/nonsense": lambda: None,
-    }
-    session = serve(lambda request: answers[request.target](), log_access=True)
-    for target in answers:
-        session.client.send(request(target))
-        session.client.read_response()
-    session.client.send(request("/bytes?q=1", method="HEAD"))
-    session.client.read_response("HEAD")
-    session.client.send(request("/bytes?q=1", version="1.0"))
+@transports
+def test_when_the_server_stops_an_idle_connection_ends_at_the_next_tick(serve: Serve, tls: bool) -> None:
+    session = serve(echo, tls=tls)
+    session.client.send(request())
     session.client.read_response()
+    session.await_recv(Phase.IDLE)
+    session.service.stopping = True
+    session.client.expect_eof()
+    assert session.await_end() is End.CLOSE
+
+
+@transports
+@pytest.mark.parametrize("before", [0, 1], ids=["the first", "a later one"])
+def test_when_the_server_stops_a_request_that_comes_before_the_next_tick_is_answered_and_is_the_last(
+        serve: Serve, tls: bool, before: int) -> None:
+    session = serve(echo, tls=tls, tick=6 * PATIENCE)
+    for _ in range(before):
+        session.client.send(request())
+        assert session.client.read_response().keep_alive
+    session.await_recv(Phase.IDLE if before else Phase.FRESH)
+    session.service.stopping = True
+    session.client.send(request(method="POST", body=b"still here") + request("/too-late"))
+    received = session.client.read_response()
+    assert (received.body, received.keep_alive) == (b"still here", False)
+    session.client.expect_eof()
+
+
+@transports
+@pytest.mark.parametrize("when", ["before", "while it waits"])
+def test_when_the_server_stops_a_client_that_has_sent_nothing_gets_503(serve: Serve, when: str, tls: bool) -> None:
+    session = serve(echo, tls=tls, stopping=when == "before")
+    session.await_recv(Phase.FRESH)
+    session.service.stopping = True
+    received = session.client.read_response()
+    assert (received.status, received.keep_alive) == (503, False)
+    assert received.header("retry-after") is not None
+    session.client.expect_eof()
+    assert session.await_end() is End.LINGER
+
+
+def test_when_the_server_stops_a_request_that_is_being_read_goes_on_to_its_end(serve: Serve) -> None:
+    session = serve(lambda request: f"{request.body.read().decode()}, {request.stopping}")
+    session.client.send(b"POST / HTTP/1.1\r\nHo")
+    session.await_recv(Phase.READING)
+    session.service.stopping = True
+    session.await_tick()
+    session.client.send(b"st: a\r\nContent-Length: 5\r\n\r\nhe")
+    session.await_recv(Phase.RECEIVING)
+    session.await_tick()
+    session.client.send(b"llo")
+    received = session.client.read_response()
+    assert (received.body, received.keep_alive) == (b"hello, True", False)
+    session.client.expect_eof()
+
+
+def test_when_the_server_stops_a_request_that_is_handled_is_answered_and_is_the_last(serve: Serve) -> None:
+    def handler(request: Request) -> str:
+        session.service.stopping = True
+        return "ok"
+
+    session = serve(handler)
+    session.client.send(request() + request("/second"))
+    received = session.client.read_response()
+    assert (received.body, received.keep_alive) == (b"ok", False)
+    session.client.expect_eof()
+
+
+def cut(session: Session) -> None:
+    """As the acceptor does, past its deadline."""
+    session.service.stopping = session.service.cut = True
+    session.connection.cut()
+
+
+@transports
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "after_a_refused_head"])
+def test_a_cut_ends_a_connection_at_any_stage_and_is_no_failure(
+        serve: Serve, caplog: pytest.LogCaptureFixture, stage: str, tls: bool) -> None:
+    stages = Stages(serve, cut, tls=tls)
+    session = stages.reach(stage)
+    assert session.await_end() is End.CLOSE
+    assert failures(caplog) == []
+    assert all(body.closings == 1 for body in stages.bodies), "the response's body was not closed, or not once"
+
+
+@pytest.mark.parametrize("opening", [{"tls": True}, {"proxy_protocol": PROXIES}], ids=["tls", "proxy"])
+def test_a_cut_ends_a_handshake(serve: Serve, opening: dict[str, Any]) -> None:
+    session = serve(echo, raw=True, **opening)
+    session.await_recv(Phase.HANDSHAKE)
+    cut(session)
+    assert session.await_end() is End.CLOSE
+
+
+ANSWERS: dict[str, Callable[[], Response]] = {
+    "bytes": lambda: Response(b"x" * LARGE), "pieces": lambda: Response(endless()),
+    "file": lambda: Response(sparse_file(LARGE)),
+}
+
+
+@transports
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_response_that_is_cut_ends_with_a_reset(serve: Serve, answer: str, version: str, tls: bool) -> None:
+    session = serve(lambda request: ANSWERS[answer](), tls=tls)
+    session.client.send(request(version=version))
+    session.client.read_head()
+    if answer != "file" or tls:  # nobody sees the ticks of sendfile(2)
+        session.await_tick()
+    assert session.phase is Phase.WRITING
+    cut(session)
     session.await_end()
-    assert access_lines(log) == [
-        '192.0.2.1 - - "GET /bytes?q=1 HTTP/1.1" 200 5',
-        '192.0.2.1 - - "GET /pieces HTTP/1.1" 200 3',
-        '192.0.2.1 - - "GET /file HTTP/1.1" 200 1000',
-        '192.0.2.1 - - "GET /empty HTTP/1.1" 204 0',
-        '192.0.2.1 - - "GET /missing HTTP/1.1" 404 2',
-        '192.0.2.1 - - "GET /nonsense HTTP/1.1" 500 22',
-        '192.0.2.1 - - "HEAD /bytes?q=1 HTTP/1.1" 200 0',
-        '192.0.2.1 - - "GET /bytes?q=1 HTTP/1.0" 200 5',
-    ]
+    session.client.read_to_reset()
 
 
-def test_the_access_log_has_the_status_that_was_sent_when_the_body_failed(
-        serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    session = serve(lambda request: Response(failing(0, ValueError())), log_access=True)
+def test_a_response_that_is_cut_while_its_next_piece_is_made_ends_with_a_reset(serve: Serve) -> None:
+    cut_off = Gate("it has been cut")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        cut_off.pass_through()
+        yield b"second"
+
+    session = serve(lambda request: Response(pieces()))
+    session.client.send(request(version="1.0"))
+    session.client.read_head()
+    assert session.client.read_body(5) == b"first"
+    cut(session)
+    cut_off.open()
+    assert b"second" not in session.client.read_to_reset()
+
+
+@pytest.mark.parametrize("answer", ["bytes", "pieces", "file"])
+def test_a_cut_is_noticed_although_the_client_takes_the_response_steadily(serve: Serve, answer: str) -> None:
+    """In one sendfile(2) the kernel would go on for as long as the client takes a little in each tick."""
+    session = serve(lambda request: Response(sparse_file(1 << 40)) if answer == "file" else Response(endless())
+                    if answer == "pieces" else Response(b"x" * (8 * LARGE)))
     session.client.send(request())
-    assert session.client.read_response().status == 500
-    session.leave()
-    assert access_lines(log) == ['192.0.2.1 - - "GET / HTTP/1.1" 500 22']
+    session.client.read_head()
+    gone = threading.Event()
+
+    def take() -> None:
+        try:
+            while session.client.sock.recv(1 << 16):
+                pass
+        except OSError:
+            gone.set()
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    cut(session)
+    assert session.await_end() is End.CLOSE
+    taking.join(PATIENCE)
+    assert gone.is_set(), "the client took half a response for a whole one"
 
 
-def test_there_is_no_access_log_unless_it_is_asked_for(serve: Serve, log: pytest.LogCaptureFixture) -> None:
-    session = serve(echo)
+def test_a_client_learns_of_the_cut_although_the_handler_is_stuck(serve: Serve) -> None:
+    entered, leave = Gate("the handler runs"), Gate("the client has read the end")
+
+    def handler(request: Request) -> str:
+        entered.open()
+        leave.pass_through()
+        return "too late"
+
+    session = serve(handler)
     session.client.send(request())
-    session.client.read_response()
-    session.leave()
-    assert access_lines(log) == []
+    entered.pass_through()
+    cut(session)
+    session.client.expect_eof()
+    leave.open()
+    assert session.await_end() is End.CLOSE
+
+
+# Everything at once: a machine that does at random what clients, servers and clocks do.
+
+@dataclass(frozen=True)
+class Wish:
+    """A request that the machine may send."""
+
+    kind: str
+    version: str
+    method: str
+    framing: str
+    stays: bool
+
+    @property
+    def is_last(self) -> bool:
+        """So its client says."""
+        return not self.stays
+
+    @property
+    def may_be_last(self) -> bool:
+        """The server may close the connection after its answer."""
+        return (self.is_last or self.kind == "close" or (self.version == "1.0" and self.kind == "stream")
+                or (self.kind == "ignore" and self.method == "POST" and self.framing == "expect"))
+
+    def encode(self, number: int) -> bytes:
+        lines: list[str] = []
+        options: dict[str, Any] = {}
+        if (self.version == "1.0") == self.stays:
+            lines.append("Connection: keep-alive" if self.stays else "Connection: close")
+        if self.method == "POST":
+            body = b"body of %d" % number
+            options = ({"chunks": [body[:3], body[3:]]} if (self.framing, self.version) == ("chunked", "1.1") else
+                       {"body": body})
+            if self.framing == "expect":
+                lines.append("Expect: 100-continue")
+        return request(f"/{number}/{self.kind}", method=self.method, version=self.version, headers=lines,
+                       **options)
+
+    def answer(self, number: int) -> bytes:
+        if self.method == "HEAD":
+            return b""
+        own = b"answer %d, " % number
+        read = b"body of %d" % number if self.method == "POST" else b""
+        return {"ignore": own, "stream": own + b"0" + own + b"1" + own + b"2", "large": own * LONG}.get(
+            self.kind, own + read)
+
+
+def answer(request: Request) -> Response | bytes:
+    """What `Wish.answer` awaits."""
+    _, number, kind = request.path.split("/")
+    own = b"answer %b, " % number.encode()
+    if kind == "ignore":
+        return own
+    body = request.body.read()
+    if kind == "stream":
+        return Response(own + b"%d" % n for n in range(3))
+    if kind == "large":
+        return own * LONG
+    return Response(own + body, headers={"Connection": "close"} if kind == "close" else {})
+
+
+LONG = 20_000
+WISHES = st.builds(Wish, kind=st.sampled_from(["echo", "stream", "large", "ignore", "close"]),
+                   version=st.sampled_from(["1.1", "1.0"]), method=st.sampled_from(["GET", "HEAD", "POST"]),
+                   framing=st.sampled_from(["length", "chunked", "expect"]), stays=st.booleans())
+PARTS = st.one_of(st.just(1.0), st.floats(0, 1))
+"""Of what is to be sent."""
+
+
+class Life(RuleBasedStateMachine):
+    """What is answered is answered whole, in order, once, or the connection breaks visibly; and it always ends.
+
+    Which rules there are depends on rules only, and not on what the server is doing meanwhile.
+    """
+
+    tls = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.patch = pytest.MonkeyPatch()
+        self.clock.install(self.patch)
+        self.log: list[logging.LogRecord] = []
+        self.patch.setattr(logging.getLogger("acceptor"), "callHandlers", self.log.append)
+        self.session = Session(answer, tls=self.tls, tick=0.005, buffer=SMALL)
+        self.sock = self.session.client.sock
+        self.sock.setblocking(False)
+        self.begun: list[Wish] = []
+        self.ends: list[int] = []
+        """Where they end, in all that is sent."""
+        self.to_send = b""
+        self.count = 0
+        """Bytes that have been sent."""
+        self.received = b""
+        self.end: str | None = None
+        """How the input has ended: "in order", "by a reset"; or "closed", by the machine itself."""
+        self.silent = self.gone = False
+        """The client has ended its side, or everything."""
+        self.broken = False
+        """Nothing can be sent any more."""
+
+    @initialize(peaceful=st.booleans(), wishes=st.lists(WISHES, max_size=3), part=PARTS)
+    def choose(self, peaceful: bool, wishes: list[Wish], part: float) -> None:
+        """In half of the lives there is nothing but requests and answers, or none would come to its end."""
+        self.peaceful = peaceful
+        for wish in wishes:
+            self.begin_a_request(wish, 0.0)
+        self.send(part)
+
+    # What the client does.
+
+    @precondition(lambda self: not self.silent)
+    @rule(wish=WISHES, part=PARTS)
+    def begin_a_request(self, wish: Wish, part: float) -> None:
+        if self.begun and self.begun[-1].is_last:  # RFC 9112 section 9.6: it must not
+            return
+        self.to_send += wish.encode(len(self.begun))
+        self.begun.append(wish)
+        self.ends.append(self.count + len(self.to_send))
+        self.send(part)
+
+    @precondition(lambda self: not self.silent)
+    @rule(part=PARTS)
+    def send(self, part: float) -> None:
+        if self.broken or not self.to_send:
+            return
+        try:
+            count = self.sock.send(self.to_send[:max(1, int(len(self.to_send) * part))])
+        except BlockingIOError:
+            pass
+        except OSError:  # a reset; or SSLWantWriteError, after which the very same bytes would have to be sent
+            self.broken = True
+        else:
+            self.count += count
+            self.to_send = self.to_send[count:]
+
+    @precondition(lambda self: not self.gone)
+    @rule(count=st.integers(1, 1 << 18))
+    def read(self, count: int) -> None:
+        if self.end is not None:
+            return
+        try:
+            data = self.sock.recv(count)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except (ConnectionResetError, ssl.SSLEOFError):
+            self.end = "by a reset"
+        else:
+            self.received += data
+            if not data:
+                self.end = "in order"
+
+    @rule()
+    def let_the_server_look(self) -> None:
+        """At what has come, or at the clock."""
+        self.session.await_tick()
+
+    @precondition(lambda self: not self.silent and not self.peaceful)
+    @rule()
+    def send_no_more(self) -> None:
+        self.silent = True
+        try:
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        except OSError:  # reset
+            pass
+
+    @precondition(lambda self: not self.gone and not self.peaceful)
+    @rule(how=st.sampled_from([RawClient.close, RawClient.reset]))
+    def go_away(self, how: Callable[[RawClient], None]) -> None:
+        how(self.session.client)
+        self.silent = self.gone = True
+        self.end = self.end or "closed"
+
+    # What the server and time do.
+
+    @precondition(lambda self: not self.peaceful)
+    @rule(what=st.sampled_from(["pressed", "stopping", "cut"]))
+    def change(self, what: str) -> None:
+        if what == "cut" and not self.session.over:
+            cut(self.session)
+        elif what != "cut":
+            setattr(self.session.service, what, True)
+
+    @precondition(lambda self: not self.peaceful)
+    @rule(seconds=st.sampled_from([1, 10, 600, 1001]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    # What must hold.
+
+    def teardown(self) -> None:
+        try:
+            if not self.silent:
+                self.send_no_more()
+            if not self.gone:
+                self.sock.settimeout(PATIENCE)
+            while self.end is None:
+                self.read(1 << 20)
+            self.session.client.close()
+            self.session.join()
+            self.check_answers()
+            assert [record for record in self.log if record.levelno >= logging.ERROR or record.exc_info] == []
+        finally:
+            self.patch.undo()
+
+    def check_answers(self) -> None:
+        rest, answered = self.received, 0
+        for number, wish in enumerate(self.begun or [Wish("", "", "GET", "", False)]):
+            if not rest:
+                break
+            try:
+                received, rest = parse_response(rest, wish.method, ended=self.end == "in order")
+            except Truncated:
+                assert not self.peaceful
+                return
+            if received.status == 200:
+                assert received.body == wish.answer(number)
+                answered += 1
+            else:  # 503 also if nothing has been sent
+                assert received.status in (408, 503)
+                assert not self.peaceful
+                assert not received.keep_alive
+            if not received.keep_alive:
+                break
+        assert not rest, f"sent behind the last answer: {rest[:200]!r}"
+        if self.peaceful:
+            due = [wish.may_be_last for wish, end in zip(self.begun, self.ends, strict=True) if end <= self.count]
+            assert answered >= (due.index(True) + 1 if True in due else len(due))
+
+
+class LifeOverTLS(Life):
+    tls = True
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=100, stateful_step_count=20)
+TestLifeOverTLS = LifeOverTLS.TestCase
+TestLifeOverTLS.settings = settings(max_examples=50, stateful_step_count=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -11,17 +12,23 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import trustme
 
 import taskmaster.per_connection
 import taskmaster.pooled
 import taskmaster.recycling
 import taskmaster.single
-from acceptor import Acceptor
+from acceptor import Acceptor, Timeouts, Violation, phases
+from acceptor.phases import Phase
 from taskmaster import SingleThreadedTaskmaster, ThreadState
+from tests.clients import RawClient, request
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SERVER, SELECT, BLOCK, CUSTOM, CUSTOM_TEST = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+HTTP = (ROOT / "docs" / "http.md").read_text()
+SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SERVER, SELECT, BLOCK, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET.findall(README)
+DETACH, TLS_AND_ADDRESSES = SNIPPET.findall(HTTP)
 
 MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling]
 
@@ -55,6 +62,50 @@ def test_the_application_of_select_answers(capsys: pytest.CaptureFixture[str]) -
         assert get("/") == b"Hello"
         assert get("/greet?name=Ada&times=2") == b"Hello, Ada! Hello, Ada! "
         assert get("/lines").count(b"\n") == 1000
+
+
+@pytest.fixture
+def files_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with what the snippets name."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("files_of_a_server")
+def test_the_options_shown_are_those_there_are() -> None:
+    scope: dict[str, object] = {"__name__": "readme", "app": lambda request: "",
+                                "PooledTaskmaster": taskmaster.pooled.PooledTaskmaster,
+                                "RecyclingTaskmaster": taskmaster.recycling.RecyclingTaskmaster}
+    for snippet in (OPTIONS, TLS_AND_ADDRESSES):
+        exec(compile(snippet, "http.md", "exec"), scope)
+        assert isinstance(scope.pop("acceptor"), Acceptor)
+
+
+def test_the_detached_connection_of_the_documents_shouts() -> None:
+    scope: dict[str, object] = {"__name__": "http"}
+    exec(compile(DETACH, "http.md", "exec"), scope)
+    with (Acceptor(scope["shout"], port=0, taskmaster=SingleThreadedTaskmaster()) as server,  # type: ignore[arg-type]
+          RawClient.connect(server.port) as client):
+        client.send(request() + b"early ")
+        client.half_close()
+        head, _, rest = client.read_to_end().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert rest == b"EARLY "
+
+
+def test_the_table_of_violations_is_that_of_the_code() -> None:
+    rows = [f"| `{violation.name}` | {violation.section} | {violation.status} | {violation.text} |"
+            for violation in Violation]
+    assert re.findall(r"^\| `[A-Z0-9_]+` .*$", HTTP, re.MULTILINE) == rows, "\n".join(rows)
+
+
+def test_the_table_of_phases_is_that_of_the_code() -> None:
+    assert re.findall(r"^    ([A-Z]{4,})  ", phases.__doc__ or "", re.MULTILINE) == list(Phase.__members__)
+    named = set(re.findall(r"Timeouts\.(\w+)", phases.__doc__ or ""))
+    assert named <= {field.name for field in dataclasses.fields(Timeouts)}
 
 
 def test_every_file_and_folder_the_readme_links_to_is_there() -> None:
@@ -104,7 +155,7 @@ def test_help_of_the_bench_works_from_the_checkout() -> None:
     run = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, cwd=ROOT,
                          timeout=60, check=False)
     assert run.returncode == 0, run.stderr
-    for command in ("compare", "waiting"):
+    for command in ("compare", "waiting", "hostile"):
         assert command in run.stdout
 
 

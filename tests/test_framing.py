@@ -21,17 +21,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from acceptor.framing import CONTINUE, LAST_CHUNK, Framing, Plan, chunk, error_bytes, plan
+from acceptor.heads import RequestHead
 from acceptor.messages import Response, phrase
 from acceptor.sending import ResponseBodyError, close_body, send
-from acceptor.wire import RequestHead
-from tests.clients import PATIENCE, Truncated, parse_response
+from acceptor.service import Service
+from acceptor.stream import Stream
+from tests.clients import PATIENCE, Truncated, parse_response, read_all
 
 NEXT = b"HTTP/1.1 299 \r\n\r\n"
 """The start of another response, which no client must mistake for more of the first."""
 
 
 def request_head(method: str = "GET", version: str = "1.1") -> RequestHead:
-    return RequestHead(method, "/", version, [], has_body=False, keep_alive=True, expects_continue=False)
+    return RequestHead(method, "/", version, [], host="a", has_body=False, keep_alive=True, expects_continue=False)
+
+
+def stream_over(sock: socket.socket) -> Stream:
+    return Stream(sock, Service(lambda request: ""))
 
 
 @dataclass
@@ -59,7 +65,7 @@ def transmit(planned: Plan, body: Any) -> Transmitted:
         reader.start()
         result = Transmitted(b"", None, None)
         try:
-            result.sent = send(server, planned, body)
+            result.sent = send(stream_over(server), planned, body)
         except ResponseBodyError as error:
             result.error = error
         finally:
@@ -149,7 +155,7 @@ def test_a_client_reads_the_status_headers_and_body_that_were_meant_and_where_th
     result = transmit(planned, response.body)
     close_body(response.body)
 
-    bodiless = method == "HEAD" or status in (204, 304)
+    bodiless = method == "HEAD" or status in (204, 205, 304)
     expected = b"" if bodiless else content
     assert result.error is None
     assert result.sent == len(expected)
@@ -176,6 +182,8 @@ def test_a_client_reads_the_status_headers_and_body_that_were_meant_and_where_th
     length, coding = received.header("content-length"), received.header("transfer-encoding")
     if status in (204, 304):
         assert (length, coding) == (None, None), "RFC 9110 section 8.6, RFC 9112 section 6.1"
+    elif status == 205:
+        assert (length, coding) == ("0", None), "RFC 9110 section 15.3.6"
     elif length is not None:
         assert (int(length), coding) == (len(content), None)
     else:
@@ -247,6 +255,30 @@ def test_204_and_304_have_neither_body_nor_content_length(form: str, version: st
     assert planned.keep_alive
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("form", WHOLE + STREAMED + FILES)
+def test_205_has_no_body_and_says_so(form: str, version: str, method: str) -> None:
+    """RFC 9110 section 15.3.6; a client that knows no 205 would wait for a body otherwise."""
+    response = Response(Answer(form, [b"body"]).body(), 205, {"Content-Length": "4"})
+    planned = plan(request_head(method, version), response, True)
+    received, rest = parse_response(transmit(planned, response.body).data + NEXT, method, ended=False)
+    close_body(response.body)
+    assert (received.status, received.body, rest) == (205, b"", NEXT)
+    assert (received.header("content-length"), received.header("transfer-encoding")) == ("0", None)
+    assert planned.keep_alive
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_body_that_must_not_be_sent_is_not_read(status: int) -> None:
+    def body() -> Iterator[bytes]:
+        raise AssertionError("read in vain")
+        yield b""
+
+    response = Response(body(), status)
+    assert transmit(plan(request_head(), response, True), response.body).sent == 0
+
+
 @pytest.mark.parametrize("form", WHOLE + STREAMED + FILES)
 def test_the_answer_to_head_has_the_headers_of_the_answer_to_get(form: str) -> None:
     def head(method: str) -> bytes:
@@ -274,6 +306,34 @@ def test_a_date_from_the_handler_does_not_become_a_second_date() -> None:
     except ValueError:
         return  # refused with the rest that is the server's business
     assert plan(request_head(), response, True).head.lower().count(b"\r\ndate:") == 1
+
+
+# A response that has been changed since it was made: nothing can contradict its framing.
+
+@pytest.mark.parametrize(("name", "value"), [
+    (b"x", b"a\r\nset-cookie: b"), (b"x", b"a\nb"), (b"x", b"a\rb"), (b"x\r\ny", b"a"), (b"x", b"\n"),
+    (b"x", b"\r\n\r\nHTTP/1.1 200 OK"), (b"content-length", b"-5"), (b"Content-Length", b"-5"),
+    (b"content-length", b"many"), ("x", b"a"), (b"x", "a"), (b"x", None), (5, b"a"),
+], ids=repr)
+@pytest.mark.parametrize("body", [b"body", [b"body"]], ids=["bytes", "list"])
+def test_a_header_that_was_smuggled_in_later_is_refused_too(body: Any, name: Any, value: Any) -> None:
+    response = Response(body)
+    response.headers.append((name, value))
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        plan(request_head(), response, True)
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "transfer-encoding", "CONNECTION", "Date", "Content-Length"])
+@pytest.mark.parametrize("form", ["bytes", "list"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_header_that_is_the_servers_business_is_its_own_in_any_case(version: str, form: str, name: str) -> None:
+    response = Response(Answer(form, [b"body"]).body())
+    response.headers.append((name.encode(), b"4"))
+    planned = plan(request_head(version=version), response, True)
+    received, _ = parse_response(transmit(planned, response.body).data, ended=True)
+    assert received.body == b"body"
+    assert len([key for key, _ in received.headers if key == name.lower()]) <= 1
+    assert received.header("connection") in (None, "close", "keep-alive")
 
 
 @pytest.mark.parametrize("length", ["99999999999999999999", "9" * 5000], ids=["2**66", "5000 digits"])
@@ -373,9 +433,13 @@ def test_close_body_calls_close_where_there_is_one() -> None:
 # How it goes out: as few system calls as the body allows.
 
 class Recorder(socket.socket):
-    """A socket that notes what `sendall` is called with."""
+    """A socket that notes what `send` is called with."""
 
     calls: list[tuple[bytes, int]]
+    most = 1 << 30
+    """Bytes taken by one call."""
+    waits = False
+    """Every second call has to wait, and comes back at a tick: BlockingIOError."""
 
     @classmethod
     def pair(cls) -> tuple[Self, socket.socket]:
@@ -384,9 +448,11 @@ class Recorder(socket.socket):
         recorder.calls = []
         return recorder, client
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def send(self, data: Any, flags: int = 0) -> int:
         self.calls.append((bytes(data), flags))
-        super().sendall(data, flags)
+        if self.waits and len(self.calls) % 2:
+            raise BlockingIOError
+        return super().send(data[:self.most], flags)
 
 
 def recorded(body: Any, *, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[Recorder, Plan]:
@@ -395,13 +461,43 @@ def recorded(body: Any, *, method: str = "GET", headers: dict[str, str] | None =
     response = Response(body, headers=headers or {})
     planned = plan(request_head(method), response, True)
     with server, client:
-        send(server, planned, response.body)
+        send(stream_over(server), planned, response.body)
     return server, planned
 
 
 def test_a_small_body_goes_with_its_head_in_one_call() -> None:
     server, planned = recorded(b"hello")
     assert server.calls == [(planned.head + b"hello", 0)]
+
+
+def test_a_large_body_is_not_copied_behind_its_head() -> None:
+    body = b"x" * 70_000
+    server, planned = recorded(body)
+    assert server.calls == [(planned.head, socket.MSG_MORE), (body, 0)]
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after ticks"])
+@pytest.mark.parametrize("body", [b"hello, world", b"x" * 66_000, [b"one", b"two"]], ids=["small", "large", "pieces"])
+def test_whatever_the_socket_takes_at_a_time_everything_arrives_once_and_in_order(body: Any, waits: bool) -> None:
+    server, client = Recorder.pair()
+    server.most, server.waits = 1 if len(body) < 100 else 5000, waits
+    response = Response(body)
+    planned = plan(request_head(), response, True)
+    with server, client:
+        send(stream_over(server), planned, response.body)
+        server.shutdown(socket.SHUT_WR)
+        received, _ = parse_response(read_all(client), ended=True)
+    assert received.body == (body if isinstance(body, bytes) else b"".join(body))
+
+
+def test_a_client_that_is_gone_is_an_os_error_and_the_response_has_begun() -> None:
+    server, client = socket.socketpair()
+    planned = plan(request_head(), response := Response(b"hello"), True)
+    with server:
+        client.close()
+        with pytest.raises(BrokenPipeError):
+            send(stream_over(server), planned, response.body)
+    assert planned.started
 
 
 def test_the_head_goes_with_the_first_piece_and_an_empty_piece_is_not_the_end() -> None:

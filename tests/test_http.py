@@ -294,7 +294,7 @@ def test_a_handler_cannot_end_the_thread_or_the_server(serve: Serve, error: type
     (b"GET / HTTP/1.1\r\n\r\n", 400),
     (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
     (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000, 431),
 ], ids=["TLS", "no host", "2.0", "smuggling", "unknown coding", "long head"])
 def test_what_is_not_http_is_refused_and_the_connection_closed(serve: Serve, data: bytes, status: int) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acceptor.framing import plan
-from acceptor.messages import BodyError, Headers, HTTPError, Request, Response, as_response, file_size
-from acceptor.wire import RequestHead
+from acceptor.heads import RequestHead
+from acceptor.messages import BodyError, Detached, Headers, HTTPError, Request, Response, as_response, file_size
 
-GET = RequestHead("GET", "/", "1.1", [], has_body=False, keep_alive=True, expects_continue=False)
+GET = RequestHead("GET", "/", "1.1", [], host="a", has_body=False, keep_alive=True, expects_continue=False)
 
 
 def make_request(target: str = "/", headers: list[tuple[bytes, bytes]] | None = None,
@@ -106,6 +107,55 @@ def test_no_target_makes_path_or_query_fail(target: str) -> None:
     request = make_request(target)
     assert isinstance(request.path, str)
     assert target.endswith(request.query)
+
+
+@pytest.mark.parametrize(("headers", "given", "host"), [
+    ([(b"host", b"example.org:8080")], None, "example.org:8080"),
+    ([(b"host", b"a")], "b", "b"),
+    ([(b"host", b"a")], "", ""),
+    ([], None, ""),
+    ([(b"host", b"\xe9")], None, "\xe9"),
+])
+def test_a_request_is_for_the_host_that_is_given_or_else_for_that_of_its_header(
+        headers: list[tuple[bytes, bytes]], given: str | None, host: str) -> None:
+    assert Request("GET", "/", "1.1", Headers(headers), host=given).host == host
+
+
+def test_a_client_is_the_peer_unless_somebody_else_is_named() -> None:
+    peer, client = ("203.0.113.7", 49152), ("192.0.2.1", 0)
+    assert Request("GET", "/", "1.1", Headers([]), peer=peer).client == peer
+    request = Request("GET", "/", "1.1", Headers([]), peer=peer, client=client, scheme="https")
+    assert (request.peer, request.client, request.scheme) == (peer, client, "https")
+
+
+def test_a_request_that_came_over_no_connection_says_so() -> None:
+    request = make_request()
+    assert (request.tls, request.stopping, request.trailers.raw, request.scheme) == (None, False, [], "http")
+    with pytest.raises(RuntimeError, match="came over no connection; it was made by hand"):
+        request.detach()
+
+
+class Exchange:
+    """What a request asks of the connection that it came over."""
+
+    tls = None
+    stopping = True
+    trailers: ClassVar = [(b"x-sum", b"1"), (b"x-sum", b"2")]
+
+    def __init__(self) -> None:
+        self.detached = Detached(socket.socket(), b"more")
+
+    def detach(self) -> Detached:
+        return self.detached
+
+
+def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
+    exchange = Exchange()
+    request = Request("GET", "/", "1.1", Headers([]), exchange=exchange)
+    with exchange.detached.socket:
+        assert request.trailers["X-Sum"] == "1, 2"
+        assert request.stopping
+        assert request.detach() is exchange.detached
 
 
 def test_a_request_without_a_body_has_an_empty_one() -> None:
@@ -330,6 +380,10 @@ def test_an_http_error_is_a_response_of_its_text_or_phrase(error: HTTPError, sta
     assert error.status == error.response.status == status
     assert error.response.body == body
     assert str(error).startswith(str(status))
+
+
+def test_a_body_error_closes_the_connection() -> None:
+    assert (b"connection", b"close") in BodyError(413).response.headers
 
 
 def test_an_http_error_carries_headers() -> None:

@@ -191,7 +191,7 @@ class Population(RuleBasedStateMachine):
                     and now.queued == self.queued and now.refused == self.refused
                     and self.acceptor.count("queued") == self.unseen
                     and not now.threads[ThreadState.STARTING]
-                    and now.thread_count - now.threads[ThreadState.LEAVING] <= self.limit + 1)  # one more refuses
+                    and now.thread_count <= self.limit)
 
         self.acceptor.wait_until(as_expected, f"waiters={self.waiters} serving={self.serving} queued={self.queued} "
                                  f"refused={self.refused} unseen={self.unseen}", self.taskmaster.snapshot)
@@ -201,7 +201,7 @@ class Population(RuleBasedStateMachine):
             self.acceptor.close()
             self.acceptor.finish_all()
             assert not self.taskmaster.shutdown(PATIENCE)
-            assert all(connection.history["processing"] + connection.history["refusing"] == 1
+            assert all(connection.history["processing"] + connection.history["refused"] == 1
                        for connection in self.acceptor.connections)
 
 

@@ -27,7 +27,7 @@ MODELS: dict[str, Callable[[], ThreadedTaskmaster]] = {
     "pooled": lambda: PooledTaskmaster(threads=2, queue_size=1),
     "recycling": lambda: RecyclingTaskmaster(standby=1, max_thread_count=2, max_accept_count=1),
 }
-REFUSING = [name for name in MODELS if name != "single"]
+QUEUEING = [name for name in MODELS if name != "single"]
 
 
 @pytest.fixture(params=MODELS)
@@ -36,9 +36,9 @@ def taskmaster(request: pytest.FixtureRequest) -> ThreadedTaskmaster:
 
 
 @contextmanager
-def running(taskmaster: T, acceptor: ScriptedAcceptor | None = None) -> Iterator[tuple[ScriptedAcceptor, T]]:
+def running(taskmaster: T) -> Iterator[tuple[ScriptedAcceptor, T]]:
     before = set(threading.enumerate())
-    acceptor = acceptor or ScriptedAcceptor()
+    acceptor = ScriptedAcceptor()
     taskmaster.execute_acceptor(acceptor)
     try:
         yield acceptor, taskmaster
@@ -134,35 +134,23 @@ def test_a_thread_that_serves_is_waited_for_and_named_when_it_is_late(taskmaster
         assert not taskmaster.shutdown(PATIENCE)
 
 
-@pytest.mark.parametrize("model", REFUSING)
-def test_a_thread_that_refuses_is_waited_for(model: str) -> None:
-    class Slow(ScriptedAcceptor):
-        gate = threading.Event()
-        arrived = threading.Event()
-
-        def answer_refusals(self, patient: bool = True) -> None:
-            self.arrived.set()
-            assert self.gate.wait(PATIENCE)
-            super().answer_refusals(patient)
-
-    with running(MODELS[model](), Slow()) as (acceptor, taskmaster):
-        assert isinstance(acceptor, Slow)
-        admitted = acceptor.connect(3)
-        acceptor.wait_until(lambda: acceptor.count("processing", "accepted") == 3, "3 to be admitted",
-                            taskmaster.snapshot)
-        refused = acceptor.connect(5)
-        assert acceptor.arrived.wait(PATIENCE)
-        acceptor.settle(refused, "refusing")
-        assert taskmaster.snapshot().threads[ThreadState.REFUSING] == 1, "one thread refuses, however many there are"
+def test_a_worker_that_is_starting_still_serves_its_connection() -> None:
+    """A thread per connection: the worker counts as SERVING from its promise on, before there is a Thread."""
+    with running(ThreadPerConnectionTaskmaster(max_thread_count=1, max_accept_count=0)) as (acceptor, taskmaster):
+        acceptor.wait_until(lambda: bool(acceptor.accepting), "the accepting thread")
+        gate = Gate(taskmaster, before=True)
+        first, second = acceptor.connect(2)
+        gate.reached()
+        second.wait_for("refused")
+        now = taskmaster.snapshot()
+        assert (now.threads[ThreadState.SERVING], now.queued, now.accepted, now.refused) == (1, 0, 2, 1), now
         acceptor.close()
-        acceptor.finish_all()
-        acceptor.settle(admitted, "processed")
-        late = taskmaster.shutdown(0.01)
-        assert [name for name in late if name.startswith("refusals-")], late
-        acceptor.gate.set()
+        assert "(starting)" in taskmaster.shutdown(0.0)
+        assert first.state == "accepted"
+        gate.open.set()
+        first.finish()
         assert not taskmaster.shutdown(PATIENCE)
-        assert {connection.state for connection in refused} == {"refused"}
-        assert taskmaster.snapshot().grown["refusals to answer"] == 1
+        assert first.state == "processed"
 
 
 def test_a_thread_that_is_leaving_is_joined_and_named_when_it_is_late(taskmaster: ThreadedTaskmaster) -> None:
@@ -177,7 +165,7 @@ def test_a_thread_that_is_leaving_is_joined_and_named_when_it_is_late(taskmaster
         gate.open.set()
 
 
-@pytest.mark.parametrize("model", REFUSING)
+@pytest.mark.parametrize("model", QUEUEING)
 def test_connections_that_wait_for_a_thread_are_served_before_it_ends(model: str) -> None:
     with running(MODELS[model]()) as (acceptor, taskmaster):
         connections = acceptor.connect(3)
@@ -204,7 +192,7 @@ def test_every_documented_state_has_a_test_here() -> None:
     everyone = {"STARTING", "ACCEPTING", "SERVING", "LEAVING"}
     assert documented == {
         "taskmaster.single": everyone,
-        "taskmaster.per_connection": everyone | {"WAITING", "REFUSING"},
-        "taskmaster.pooled": everyone | {"WAITING", "REFUSING"},
-        "taskmaster.recycling": everyone | {"REFUSING"},
+        "taskmaster.per_connection": everyone | {"WAITING"},
+        "taskmaster.pooled": everyone | {"WAITING"},
+        "taskmaster.recycling": everyone,
     }

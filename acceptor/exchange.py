@@ -1,0 +1,267 @@
+"""One request and its response: run the handler, read the body as it asks for it, send what it answers.
+
+Whatever goes wrong, one of two things holds at the end: the client has a whole response and the next request begins
+where this one ended; or the connection closes, and if it was in the middle of a response, by a reset, so that no client
+takes half a response for a whole one (RFC 9112 section 8).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from acceptor.body import RequestBody
+from acceptor.framing import CONTINUE, Plan, plan
+from acceptor.messages import (
+    Body,
+    BodyError,
+    ClientDisconnectedError,
+    Detached,
+    Headers,
+    HTTPError,
+    Request,
+    Response,
+    as_response,
+)
+from acceptor.phases import End, Phase
+from acceptor.sending import close_body, send
+from acceptor.stream import Patience
+from acceptor.tls import TLSInfo, TLSSocket
+from acceptor.violations import ProtocolError, printable
+
+if TYPE_CHECKING:
+    from acceptor.connection import Connection
+    from acceptor.heads import RequestHead
+
+__all__ = ["Exchange"]
+
+logger = logging.getLogger("acceptor")
+access = logging.getLogger("acceptor.access")
+
+_DISCARD = 64 * 1024
+"""Bytes of an unread body that are read and thrown away to keep a connection; beyond that closing it is cheaper."""
+_DISCARD_PATIENCE = 0.1
+"""Seconds to wait for such a body: the answer waits as long."""
+
+
+class Exchange:
+    """One request of `connection`, whose head has been read. Owned by the thread that serves the connection."""
+
+    __slots__ = ("_body", "_connection", "_detached", "_handling", "_head", "_patience", "_planned", "_request")
+
+    def __init__(self, connection: Connection, head: RequestHead) -> None:
+        self._connection = connection
+        self._head = head
+        self._body = RequestBody(self._read_body, head.expects_continue, head.length) if head.has_body else None
+        self._patience: Patience | None = None
+        """With the body, once it has been waited for."""
+        self._planned: Plan | None = None
+        self._handling = True
+        """The handler has not returned yet."""
+        self._detached = False
+        self._request = self._make_request()
+
+    def run(self) -> End | None:
+        """Handle and answer; None if another request may follow, else how the connection is to end.
+
+        OSError if the client is gone, TimeoutError, which is one, if it does not take the response.
+        """
+        connection = self._connection
+        connection.enter(Phase.HANDLING)
+        try:
+            response = self._handle()
+            if self._detached:
+                return End.DETACHED
+            return self._respond(response)
+        finally:
+            if self._body is not None:
+                self._body.over = True
+
+    # For the request: what its handler may ask of the connection, on the thread that runs it.
+
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        return self._connection.wire.trailers
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        sock = self._connection.stream.sock
+        return sock.info if isinstance(sock, TLSSocket) else None
+
+    @property
+    def stopping(self) -> bool:
+        return self._connection.service.stopping
+
+    def detach(self) -> Detached:
+        connection = self._connection
+        if self._detached or not self._handling:
+            raise RuntimeError("detach() once, in the handler, before its response; nothing can be detached after that")
+        self._detached = True
+        if self._body is not None:
+            self._body.over = True
+        connection.enter(Phase.DETACHED)
+        sock = connection.stream.sock
+        connection.stream.block_without_ticks()
+        return Detached(sock, connection.wire.take_rest())
+
+    def _make_request(self) -> Request:
+        connection, head = self._connection, self._head
+        service = connection.service
+        client, scheme = connection.address, "http" if service.tls is None else "https"
+        headers, host = head.headers, head.host
+        if service.forwarded is not None:
+            seen = service.forwarded.resolve(connection.address, scheme, headers)
+            client, scheme, headers, host = seen.client, seen.scheme, seen.headers, seen.host or host
+        return Request(head.method, head.target, head.version, Headers(headers), peer=connection.address, client=client,
+                       scheme=scheme, host=host, body=self._body, exchange=self)
+
+    # The request.
+
+    def _read_body(self, expects_continue: bool, until: float | None) -> bytes:
+        """The next piece of the body, b"" at its end; if `until` is given, it must have come by then."""
+        connection = self._connection
+        wire, stream = connection.wire, connection.stream
+        try:
+            if expects_continue and not (self._planned and self._planned.started):
+                stream.send(CONTINUE)
+            while (data := wire.next_body()) is None:
+                received = self._receive() if until is None else stream.receive_until(until)
+                if not received:
+                    raise ClientDisconnectedError(f"{connection.peer} left before the end of its request's body")
+                wire.receive(received)
+        except ProtocolError as error:
+            connection.service.compliance.log_refusal(connection.peer, error)
+            raise BodyError(error.status) from None
+        except TimeoutError:
+            raise BodyError(408) from None
+        except ClientDisconnectedError:
+            raise
+        except OSError as error:  # so that a handler's own connection errors can be told from its client's
+            raise ClientDisconnectedError(f"{connection.peer}: {error}") from None
+        return data
+
+    def _receive(self) -> bytes:
+        connection = self._connection
+        if self._patience is None:
+            self._patience = Patience(connection.service.timeouts.body, connection.service)
+        phase = connection.phase
+        connection.enter(Phase.RECEIVING)
+        try:
+            return connection.stream.receive_patiently(self._patience)
+        finally:
+            connection.enter(phase)
+
+    def _handle(self) -> Response:
+        """Run the handler; what it raises becomes a response. OSError if the client is gone."""
+        connection = self._connection
+        handler = connection.service.handler
+        try:
+            try:
+                answer = handler(self._request)
+                return _NO_RESPONSE if self._detached else as_response(answer, handler)
+            except HTTPError as error:
+                if self._detached:  # there is nobody to be answered
+                    raise
+                return error.response
+        except ClientDisconnectedError:
+            raise
+        except BaseException:  # SystemExit too: a handler ends its request, never the thread
+            logger.exception("%s: the handler failed", self)
+            if self._detached:
+                connection.close()  # it may still be open, and nobody else will
+            return _internal_error()
+        finally:
+            self._handling = False
+
+    # The response.
+
+    def _respond(self, response: Response) -> End | None:
+        """Send the response, and close its body."""
+        connection, head, body = self._connection, self._head, response.body
+        service, stream = connection.service, connection.stream
+        streamed = not isinstance(body, bytes)
+        keep_alive = (head.keep_alive and not service.stopping
+                      and connection.served != service.limits.requests_per_connection
+                      and (streamed or self._discard_body()))
+        stream.begin_response()
+        try:
+            self._planned = planned = plan(head, response, keep_alive)
+            connection.phase = Phase.WRITING
+            sent = send(stream, planned, body if not streamed or hasattr(body, "read") else self._watched(body))
+        except OSError:
+            self._reset_if_started()
+            raise
+        except BaseException as error:
+            response = self._answer_instead(error)
+            planned = plan(head, response, keep_alive and self._planned is None)  # it may have read half a request
+            sent = send(stream, planned, response.body)
+        finally:
+            self._close_body(body)
+        if service.log_access:
+            access.info('%s - - "%s %s HTTP/%s" %d %d', self._request.client[0], head.method, printable(head.target),
+                        head.version, response.status, sent)
+        if planned.keep_alive and (not streamed or self._discard_body()):
+            return None
+        if head.keep_alive or (self._body is not None and not self._body.ended):
+            stream.end_output()  # the client may be sending what nobody will read, and must not get a reset for it
+            return End.LINGER
+        return End.CLOSE
+
+    def _watched(self, body: Body) -> Iterator[bytes]:
+        """The pieces of `body`; while one is being made, the connection is STREAMING. It is the iterator that is slow
+        then, which may be as it should: events are sent when something happens."""
+        connection = self._connection
+        connection.phase = Phase.STREAMING
+        for piece in body:
+            connection.phase = Phase.WRITING
+            yield piece  # type: ignore[misc]  # `sending` checks that they are bytes
+            connection.phase = Phase.STREAMING
+        connection.phase = Phase.WRITING
+
+    def _answer_instead(self, error: BaseException) -> Response:
+        """What to answer where the response failed; OSError, the connection cut, if some of it has been sent."""
+        cause = error.__cause__ or error
+        started = self._planned is not None and self._planned.started
+        if isinstance(cause, BodyError) or (isinstance(cause, HTTPError) and not started):
+            response = cause.response
+        else:
+            logger.error("%s: the response failed: %s", self, error, exc_info=cause)
+            response = _internal_error()
+        if started:
+            self._connection.stream.reset_when_closed()
+            raise ConnectionAbortedError("the response failed halfway")
+        return response
+
+    def _reset_if_started(self) -> None:
+        """The response stops where it is, for whatever reason."""
+        if self._planned is not None and self._planned.started:
+            try:
+                self._connection.stream.reset_when_closed()
+            except OSError:
+                pass
+
+    def _close_body(self, body: Body) -> None:
+        try:
+            close_body(body)
+        except BaseException:
+            logger.exception("%s: the body's close() failed", self)
+
+    def _discard_body(self) -> bool:
+        """Read what the handler left of the body, if that is little. True if the next request can be read then.
+
+        Before a response of bytes, so that the response can say whether the connection closes; after a streamed one,
+        whose iterator may still be reading it.
+        """
+        return self._body is None or self._body.discard(_DISCARD, _DISCARD_PATIENCE)
+
+    def __str__(self) -> str:
+        return f"{self._head.method} {printable(self._head.target)} from {self._connection.peer}"
+
+
+def _internal_error() -> Response:
+    return Response("Internal Server Error\n", 500)
+
+
+_NO_RESPONSE = Response()
+"""What a handler that has detached its connection answers."""

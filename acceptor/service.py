@@ -1,0 +1,47 @@
+"""What all connections of one acceptor have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from acceptor.forwarded import ForwardedHeaders
+from acceptor.messages import Handler
+from acceptor.networks import Networks
+from acceptor.settings import Limits, Timeouts
+from acceptor.tls import TLS
+from acceptor.violations import Compliance
+
+__all__ = ["Service"]
+
+
+@dataclass(slots=True)
+class Service:
+    """How connections are served. Made by the acceptor; read by the threads that serve."""
+
+    # Fixed at construction.
+    handler: Handler
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    compliance: Compliance = field(default_factory=Compliance)
+    tls: TLS | None = None
+    proxy_protocol: Networks = field(default_factory=lambda: Networks([]))
+    """Peers that begin with a PROXY header."""
+    forwarded: ForwardedHeaders | None = None
+    log_access: bool = False
+    # Written by the acceptor and its watcher; read by any thread, which may see it late by a tick.
+    stopping: bool = False
+    """Requests in progress are answered, and are the last."""
+    cut: bool = False
+    """Nothing is waited for any more: whoever still serves a connection gives it up at the next tick."""
+    pressed: bool = False
+    """Others wait for a thread: see Timeouts.pressed."""
+
+    def check_not_cut(self) -> None:
+        """ConnectionAbortedError once the server has stopped waiting for anybody."""
+        if self.cut:
+            raise ConnectionAbortedError("the server has stopped, past its deadline")
+
+    def patience(self, seconds: float) -> float:
+        """Seconds that a client may take now, if it usually may take `seconds`."""
+        pressed = self.timeouts.pressed
+        return min(seconds, pressed) if self.pressed and pressed is not None else seconds

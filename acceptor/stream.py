@@ -1,0 +1,257 @@
+"""A connected socket, read and written by the thread that serves it, which keeps the deadlines itself.
+
+The socket blocks, but only for a tick (`acceptor.settings.TICK`): a recv or send that has had to wait for so long
+raises BlockingIOError, the thread looks at the clock, and goes on or gives up. The tick is the kernel's SO_RCVTIMEO and
+SO_SNDTIMEO, which accepted sockets inherit, so what does not have to wait costs no system call more than without any
+deadline, and what waits costs two a second. And nobody else ever has to touch a socket that is being served, not even
+to stop the server: there is no race to be lost between a deadline and a request that comes just in time.
+
+A client that is slow is not the same as one that stalls, so bodies and responses have no fixed end but `Patience`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+from acceptor.service import Service
+from acceptor.tls import TLSSocket
+
+__all__ = ["Patience", "Socket", "Stream"]
+
+Socket: TypeAlias = "socket.socket | TLSSocket"
+
+_RECEIVE = 64 * 1024
+"""Bytes read at a time, at most."""
+_SENDFILE = 256 * 1024
+"""Bytes that one sendfile(2) may send: the kernel waits for a tick in each 64 KiB of them, not in all, so a client that
+takes a little in each would keep it, and us, for as long as the file lasts."""
+_TCP_INFO_SIZE, _BYTES_ACKED = 128, 120
+"""tcp(7): in struct tcp_info, the 64 bits of tcpi_bytes_acked, since Linux 4.1."""
+
+
+class Patience:
+    """Seconds of credit that one has with a client: waiting spends them, bytes earn them back. See Timeouts."""
+
+    def __init__(self, seconds: float, service: Service) -> None:
+        self._most = seconds
+        self._left = seconds
+        self._rate = service.timeouts.minimum_rate
+        self._service = service
+
+    def spend(self, waited: float, moved: int) -> None:
+        """`waited` seconds have gone by, in which the client has sent, or taken, `moved` bytes.
+
+        TimeoutError if its credit is used up, ConnectionAbortedError if the server has stopped waiting for anybody.
+        """
+        self._service.check_not_cut()
+        earned = moved / self._rate if self._rate is not None else 0.0
+        self._left = min(self._service.patience(self._most), self._left - waited + earned)
+        if self._left <= 0:
+            raise TimeoutError
+
+
+class _TickingTLSSocket(TLSSocket):
+    """Reads its raw socket once in a call, and raises BlockingIOError, as at a tick, if more is needed.
+
+    A record may come byte by byte, none of them late enough for a tick, and each of them must be seen by the clock.
+    """
+
+    __slots__ = ("_has_read", "ticks")
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, received: bytes) -> None:
+        super().__init__(raw, context, received)
+        self.ticks = True
+        self._has_read = False
+
+    def handshake(self) -> None:
+        self._has_read = False
+        super().handshake()
+
+    def recv(self, size: int) -> bytes:
+        self._has_read = False
+        return super().recv(size)
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        self._has_read = False
+        return super().send(data)
+
+    def _receive(self) -> bool:
+        if self._has_read and self.ticks:
+            raise BlockingIOError(errno.EAGAIN, "some has come, but no whole record")
+        self._has_read = True
+        return super()._receive()
+
+
+class Stream:
+    """One socket, plain or TLS. Owned by the thread that serves it.
+
+    Raises OSError when the client is gone, as sockets do, and TimeoutError, which is one, when it is out of time.
+    """
+
+    __slots__ = ("_service", "_slow", "raw", "sock")
+
+    def __init__(self, sock: socket.socket, service: Service) -> None:
+        self.raw = sock
+        """What the system knows."""
+        self.sock: Socket = sock
+        """What is read and written: over TLS, a TLSSocket over `raw`."""
+        self._service = service
+        self._slow: Patience | None = None
+        """With the current response, once the client has been slow to take it."""
+
+    def shake_hands(self, context: ssl.SSLContext, received: bytes, tick: Callable[[], None]) -> None:
+        """TLS from here on; `received` has been read already. `tick` as in `receive`. Raises what a TLSSocket does."""
+        tls = _TickingTLSSocket(self.raw, context, received)
+        while True:
+            try:
+                tls.handshake()
+                break
+            except BlockingIOError:
+                tick()
+        self.sock = tls
+
+    def receive(self, tick: Callable[[], None]) -> bytes:
+        """What has come next, b"" at the end. `tick` is called whenever a tick has passed, and may raise to give up."""
+        while True:
+            try:
+                return self.sock.recv(_RECEIVE)
+            except BlockingIOError:
+                tick()
+
+    def receive_patiently(self, patience: Patience) -> bytes:
+        """What has come next, b"" at the end. TimeoutError when `patience` is used up, also by trickling."""
+        last = time.monotonic()
+        while True:
+            try:
+                data = self.sock.recv(_RECEIVE)
+            except BlockingIOError:
+                data = None
+            now = time.monotonic()
+            patience.spend(now - last, len(data or b""))
+            last = now
+            if data is not None:
+                return data
+
+    def receive_until(self, end: float) -> bytes:
+        """What has come next, b"" at the end. TimeoutError if nothing has by `end`, or a tick later if TLS has half a
+        record."""
+        if not self.has_input(max(0.0, end - time.monotonic())):
+            raise TimeoutError
+
+        def tick() -> None:
+            if time.monotonic() >= end:
+                raise TimeoutError
+
+        return self.receive(tick)
+
+    def begin_response(self) -> None:
+        """From here on the client has the credit for another response."""
+        self._slow = None
+
+    def send(self, data: bytes, more: bool = False) -> None:
+        """Send all of `data`. more: something else follows at once (MSG_MORE)."""
+        if self._service.cut:
+            self._service.check_not_cut()
+        try:
+            sent = self._send(data, more) if more else self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            view = memoryview(data)
+            self._finish(lambda done: self._send(view[done:], more), sent, len(data))
+
+    def send_file(self, file: int, offset: int, count: int) -> int:
+        """Send up to `count` bytes of the descriptor `file` by sendfile(2); the number sent: less, if it ends before.
+
+        Only of plain sockets.
+        """
+        def step(done: int) -> int:
+            return os.sendfile(self.raw.fileno(), file, offset + done, min(count - done, _SENDFILE))
+
+        return self._finish(step, 0, count)
+
+    @property
+    def can_sendfile(self) -> bool:
+        return self.sock is self.raw
+
+    def has_input(self, seconds: float) -> bool:
+        """Whether there is something to be read (the end of input counts), now or within `seconds`."""
+        if isinstance(self.sock, TLSSocket) and self.sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(self.raw, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def end_output(self) -> None:
+        """Nothing more is sent; the client learns that. Over TLS it may have to wait as `send` does."""
+        def step(done: int) -> int:
+            self.sock.shutdown(socket.SHUT_WR)
+            return 1
+
+        try:
+            step(0)
+        except BlockingIOError:  # no room for close_notify
+            self._finish(step, 0, 1)
+
+    def say_goodbye(self) -> None:
+        """Before a close that is in order: over TLS it must be announced, or it looks like a cut (RFC 9112 section
+        9.8). Without TLS the close itself says it."""
+        if self.sock is not self.raw:
+            self.end_output()
+
+    def block_without_ticks(self) -> None:
+        """For whoever takes the socket over: it blocks as sockets do."""
+        forever = struct.pack("ll", 0, 0)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, forever)
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, forever)
+        if isinstance(self.sock, _TickingTLSSocket):
+            self.sock.ticks = False
+
+    def reset_when_closed(self) -> None:
+        """To a client that reads up to the end of the connection, any other end would be that of the body."""
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _send(self, data: bytes | memoryview, more: bool) -> int:
+        if more and self.sock is self.raw:
+            return self.raw.send(data, socket.MSG_MORE)
+        return self.sock.send(data)
+
+    def _finish(self, step: Callable[[int], int], done: int, total: int) -> int:
+        """Repeat `step`, which is told how much is done and does some more, until `total` is, or there is no more.
+
+        The client's kernel may have acknowledged a lot before the first byte is read, and ours may have buffered as
+        much, so what `step` could hand over says little; what counts as taken is what has been acknowledged meanwhile.
+        """
+        patience = self._slow
+        if patience is None:
+            patience = self._slow = Patience(self._service.timeouts.write, self._service)
+        acknowledged, last = self._acknowledged(), time.monotonic()
+        while done < total:
+            try:
+                moved = step(done)
+            except BlockingIOError:
+                moved = 0
+            else:
+                if not moved:
+                    return done
+            done += moved
+            before, acknowledged = acknowledged, self._acknowledged()
+            before_that, last = last, time.monotonic()
+            patience.spend(last - before_that, moved if before is None else (acknowledged or 0) - before)
+        return done
+
+    def _acknowledged(self) -> int | None:
+        """Bytes that the client's system has acknowledged since the connection began; None if that cannot be told."""
+        try:
+            info = self.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        except (OSError, AttributeError):  # not TCP, or not Linux
+            return None
+        return int.from_bytes(info[_BYTES_ACKED:_TCP_INFO_SIZE], "little") if len(info) == _TCP_INFO_SIZE else None

@@ -1,0 +1,201 @@
+"""The one thread that an acceptor has of its own. It does what no thread that serves should wait for:
+
+    refuse     503 to connections for which there is no thread, so that a client which is still sending can read it
+    linger     after a last answer, read what the client still sends (RFC 9112 section 9.6)
+    press      see whether others wait for a thread, so that idle and slow clients give way (Timeouts.pressed)
+    watch      log the stack of a handler that takes too long (Timeouts.handler)
+
+Why the first two: an answer that is followed by a close is lost whenever the client is still sending, for its bytes
+meet a closed socket, the kernel answers with a reset, and the reset throws away what has not been read. So the
+connection is half-closed and read until the client closes its side too, for a bounded time. That is waiting, not work,
+so one thread does it for all. It never touches a connection that is being served.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from acceptor.connection import Connection
+from acceptor.phases import Phase
+from acceptor.registry import WAITING, Registry
+from acceptor.service import Service
+from acceptor.settings import TICK
+from acceptor.violations import printable
+
+__all__ = ["Watcher"]
+
+logger = logging.getLogger("acceptor")
+
+_MOST = 256
+"""Connections that linger at once; beyond that the oldest are closed early, to bound descriptors in a flood."""
+_PATIENCE = 5.0
+"""Seconds for the thread to end, once it has nothing to do; more than enough, unless start_thread has wrapped it."""
+
+
+class Watcher:
+    """Made and started by the acceptor. `refuse` and `linger` by any thread, never blocking; `stop` by the acceptor.
+
+    pending: whether connections wait in the kernel's queue.
+    close: called with each connection that is finished with, by the watcher's thread.
+    """
+
+    def __init__(self, service: Service, registry: Registry, pending: Callable[[], bool],
+                 close: Callable[[Connection], None]) -> None:
+        # Fixed at construction.
+        self._service = service
+        self._registry = registry
+        self._pending = pending
+        self._close = close
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._ended = threading.Event()
+        # Guarded by self._lock.
+        self._lock = threading.Lock()
+        self._new: list[tuple[Connection, str | None]] = []
+        self._stopping = self._done = False
+        # Owned by the watcher's thread.
+        self._thread: threading.Thread | None = None
+        self._selector = selectors.PollSelector()  # unlike epoll it takes no descriptor, which may be what is lacking
+        self._lingering: dict[Connection, float] = {}
+        """Each with the end of its time: the oldest first."""
+        self._waited_before = False
+        """At the last tick connections waited in the kernel's queue."""
+        self._reported: dict[Connection, float] = {}
+        """Handlers that have been logged, each with its beginning."""
+
+    def start(self, start_thread: Callable[[Callable[[], None], str], None], name: str) -> None:
+        """Start the thread; raises what `start_thread` raises, and then nothing is left."""
+        try:
+            start_thread(self._run, name)
+        except BaseException:
+            self._wake_reader.close()
+            self._wake_writer.close()
+            raise
+
+    def refuse(self, connection: Connection, text: str) -> None:
+        """Have `connection` answered with 503 and `text`, and closed."""
+        self._add(connection, text)
+
+    def linger(self, connection: Connection) -> None:
+        """Have `connection`, whose output has ended, read until its client ends too, and closed."""
+        self._add(connection, None)
+
+    def stop(self) -> None:
+        """Finish what there is, for up to Timeouts.linger, and join the thread. What comes later is closed at once."""
+        with self._lock:
+            self._stopping = True
+        self._wake()
+        if not self._ended.wait(self._service.timeouts.linger + _PATIENCE) or self._thread is None:
+            logger.error("the watcher has not ended; is it that start_thread() does not call its target?")
+            return
+        self._thread.join(_PATIENCE)
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def _add(self, connection: Connection, text: str | None) -> None:
+        with self._lock:
+            late = self._done
+            if not late:
+                self._new.append((connection, text))
+        if late:
+            self._close(connection)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_writer.send(b"!")
+        except OSError:  # full: it is awake; or closed: it has ended
+            pass
+
+    # The watcher's thread.
+
+    def _run(self) -> None:
+        self._thread = threading.current_thread()
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        next_tick = time.monotonic() + TICK
+        try:
+            while True:
+                with self._lock:
+                    new, self._new = self._new, []
+                    if self._stopping and not new and not self._lingering:
+                        self._done = True
+                        return
+                now = time.monotonic()
+                for connection, text in new:
+                    self._begin(connection, text, now)
+                self._end_old(now)
+                if now >= next_tick:
+                    next_tick = now + TICK
+                    self._tick(now)
+                self._wait(min([next_tick, *list(self._lingering.values())[:1]]) - now)
+        except BaseException:
+            logger.critical("the watcher died; this is a bug. Refused clients get no answer any more", exc_info=True)
+        finally:
+            with self._lock:
+                self._done = True
+            self._ended.set()
+
+    def _begin(self, connection: Connection, text: str | None, now: float) -> None:
+        try:
+            if text is None:
+                connection.start_lingering()
+            elif not connection.start_refusal(text):
+                self._close(connection)
+                return
+            self._selector.register(connection, selectors.EVENT_READ)
+        except (OSError, ValueError, KeyError):  # closed under us, which only a bug elsewhere could do
+            self._close(connection)
+        else:
+            self._lingering[connection] = now + self._service.timeouts.linger
+
+    def _wait(self, seconds: float) -> None:
+        for key, _ in self._selector.select(max(0.0, seconds)):
+            if not isinstance(key.fileobj, Connection):
+                self._wake_reader.recv(4096)
+            elif not key.fileobj.drain():
+                self._end(key.fileobj)
+
+    def _end_old(self, now: float) -> None:
+        over = [connection for connection, end in self._lingering.items() if end <= now]
+        for connection in over or list(self._lingering)[:max(0, len(self._lingering) - _MOST)]:
+            self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        del self._lingering[connection]
+        self._selector.unregister(connection)
+        self._close(connection)
+
+    def _tick(self, now: float) -> None:
+        waits = self._pending()
+        pressed = waits and self._waited_before  # twice, because everybody is there for a moment
+        self._waited_before = waits
+        running = {}
+        for connection, owner in self._registry.items():
+            phase, since = connection.phase, connection.since
+            if owner == WAITING:
+                pressed = pressed or now - connection.accepted >= TICK
+            elif phase is Phase.HANDLING and now - since >= (self._service.timeouts.handler or float("inf")):
+                running[connection] = since
+                if self._reported.get(connection) != since:
+                    self._report(connection, owner, since, now)
+        self._reported = running
+        self._service.pressed = pressed
+
+    def _report(self, connection: Connection, owner: int, since: float, now: float) -> None:
+        frame = sys._current_frames().get(owner)
+        stack = "".join(traceback.format_stack(frame)) if frame else "(its thread has ended)\n"
+        head = connection.head
+        if connection.phase is not Phase.HANDLING or connection.since != since or head is None:
+            return  # it has come to its end meanwhile: the stack may be that of something else
+        name = next((thread.name for thread in threading.enumerate() if thread.ident == owner), str(owner))
+        logger.warning("%s %s from %s: its handler has been running for %.0f s (Timeouts.handler), on thread %s:\n%s",
+                       head.method, printable(head.target), connection.peer, now - since, name, stack.rstrip())
