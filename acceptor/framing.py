@@ -10,10 +10,10 @@ import enum
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import cache
+from functools import cache, lru_cache
 
 from acceptor.heads import RequestHead
-from acceptor.messages import Response, file_size, phrase
+from acceptor.messages import Response, check_field, file_size, phrase
 
 __all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "plan"]
 
@@ -60,13 +60,13 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
     for name, value in response.headers:
         name = name.lower()
         if name == b"content-length":
+            if not value.isdigit():
+                raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; leave it out")
             given = int(value)
-            if given < 0:
-                raise ValueError(f"header Content-Length: {given} bytes; leave it out")
         elif name == b"connection":
             keep_alive = keep_alive and b"close" not in value.lower()
         elif name not in (b"date", b"transfer-encoding"):
-            lines.append(b"%s: %s\r\n" % (name, value))
+            lines.append(_field_line(name, value))
 
     framing, known = Framing.LENGTH, given
     if isinstance(body, bytes):
@@ -94,10 +94,7 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
     elif request.version == "1.0":
         lines.append(b"connection: keep-alive\r\n")
     lines.append(b"\r\n")
-    head = b"".join(lines)
-    if not head.count(b"\n") == head.count(b"\r") == len(lines):
-        raise ValueError("a header of the response holds a line end, by which it could be two responses")
-    return Plan(head, framing, known or 0, keep_alive)
+    return Plan(b"".join(lines), framing, known or 0, keep_alive)
 
 
 def chunk(data: bytes) -> bytes:
@@ -112,8 +109,17 @@ def error_bytes(status: int, text: str, headers: bytes = b"") -> bytes:
             % (_status_line(status), _date_line(), headers, len(body), body))
 
 
+@lru_cache(512)
+def _field_line(name: bytes, value: bytes) -> bytes:
+    """Checked again, because a response may have been changed since it was made; remembered, because most are alike."""
+    check_field(name, value)
+    return b"%s: %s\r\n" % (name, value)
+
+
 @cache
 def _status_line(status: int) -> bytes:
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ValueError(f"status={status!r} is no status of a response")
     return f"HTTP/1.1 {status} {phrase(status)}\r\n".encode()
 
 

@@ -290,6 +290,15 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 """RFC 9110 section 5.5: no control byte but tab, and no white space around."""
 
 
+def check_field(name: bytes, value: bytes) -> None:
+    """ValueError if these cannot be a header field: RFC 9110 sections 5.1 and 5.5."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may stand in one")
+    if _BAD_VALUE.search(value):
+        raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
+                         "white space at an end; remove it")
+
+
 def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     if not isinstance(headers, Iterable):
         raise TypeError(f"headers={headers!r}: pass a mapping, or pairs of a name and a value")
@@ -301,11 +310,7 @@ def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> l
                 raise TypeError
         except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
             raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may stand in one")
-        if _BAD_VALUE.search(value):
-            raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
-                             "white space at an end; remove it")
+        check_field(name, value)
         name = name.lower()
         if name == b"transfer-encoding":
             raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")

@@ -211,6 +211,7 @@ def test_requests_are_read_as_they_are_meant_wherever_their_bytes_are_cut(
 @example(b"\r\n" * 10 + b"GET / HTTP/3.0\r\n", [], frozenset(), Limits(head=25))  # too long before the line ends
 @example(b"GET / HTTP/3.0\r\n\r\n", [], frozenset(), Limits(request_line=40, head=10))
 @example(b"\n" * 30, [], frozenset(Violation), Limits(head=20))
+@example(b"\r\n" * 10 + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", [20], frozenset(), Limits(head=40))  # too long together
 @example(b"\r\n\r\nGET / HTTP/1.1\r\n" + b"a:\r\n" * 9 + b"\r\n", [2], frozenset(), Limits(header_count=3))
 @settings(max_examples=300)
 def test_no_outcome_depends_on_where_the_bytes_are_cut(
@@ -450,6 +451,13 @@ def test_a_head_that_is_none_is_refused_with_its_status_whatever_is_allowed(
     assert read([data], allow=allow) == read(bytewise(data), allow=allow) == [refused]
     first, second = read([good + data], allow=allow)
     assert (first.body, first.refused, second) == (b"ok", None, refused)
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t"])
+def test_white_space_before_the_first_field_is_no_fold_that_could_be_allowed(space: bytes) -> None:
+    result = outcome([b"GET / HTTP/1.1\r\n" + space + b"Host: a\r\n\r\n"])
+    assert result.exchanges == [Exchange(None, refused=400, whole=False)]
+    assert result.seen == {}
 
 
 @pytest.mark.parametrize("start", [b"\x16", b"\x80", b"\0", b" ", b"\x05\x01"])
