@@ -676,8 +676,12 @@ def test_a_cut_is_noticed_although_the_client_takes_the_response_steadily(serve:
             gone.set()
 
     taking = threading.Thread(target=take)
-    taking.start()
-    cut(session)
+    if answer == "bytes":  # the others have no end; this could be taken whole before the cut
+        cut(session)
+        taking.start()
+    else:
+        taking.start()
+        cut(session)
     assert session.await_end() is End.CLOSE
     taking.join(PATIENCE)
     assert gone.is_set(), "the client took half a response for a whole one"
@@ -909,15 +913,18 @@ class Life(RuleBasedStateMachine):
         for number, wish in enumerate(self.begun or [Wish("", "", "GET", "", False)]):
             if not rest:
                 break
+            # Whoever is refused before anybody could know that it would have been a HEAD gets a body too.
+            refused = rest[9:12] in (b"408", b"503")
+            method = "GET" if refused and not rest.endswith(b"\r\n\r\n") else wish.method
             try:
-                received, rest = parse_response(rest, wish.method, ended=self.end == "in order")
+                received, rest = parse_response(rest, method, ended=self.end == "in order")
             except Truncated:
                 assert not self.peaceful
                 return
             if received.status == 200:
                 assert received.body == wish.answer(number)
                 answered += 1
-            else:  # 503 also if nothing has been sent
+            else:
                 assert received.status in (408, 503)
                 assert not self.peaceful
                 assert not received.keep_alive
