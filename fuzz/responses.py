@@ -56,6 +56,14 @@ def response(data: bytes) -> None:
     changed = [(_raw(choices, _NAMES), _raw(choices, _VALUES)) for _ in range(max(0, choices.byte() % 8 - 5))]
     changed_status = choices.one_of(_CHANGED_STATUSES) if choices.byte() >= 0xe0 else None
     made = choices.one_of(_FORMS)(choices)
+    with contextlib.ExitStack() as at_the_end:  # also if it is refused, and so never sent
+        at_the_end.enter_context(contextlib.suppress(ZeroDivisionError))  # of ours
+        at_the_end.callback(close_body, made.body)
+        _exchange(head, keep_alive, at_most, made, status, headers, changed, changed_status)
+
+
+def _exchange(head: RequestHead, keep_alive: bool, at_most: int, made: _Made, status: int,
+              headers: list[tuple[str, str]], changed: list[tuple[bytes, bytes]], changed_status: object) -> None:
     try:
         meant = Response(made.body, status, headers)
     except (TypeError, ValueError):
@@ -76,9 +84,6 @@ def response(data: bytes) -> None:
             send(stream, planned, meant.body)
         except ResponseBodyError:
             failed = True
-        finally:
-            with contextlib.suppress(ZeroDivisionError):  # of ours
-                close_body(meant.body)
         again = planned.keep_alive and not failed
         if again:
             stream.begin_response()
