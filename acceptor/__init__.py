@@ -10,7 +10,7 @@
     stream          a socket read and written within deadlines; tls, tls_socket: the same, encrypted
 
     wire            bytes into requests, over h11; heads: what they mean; chunks: a chunked body
-    violations      what HTTP forbids, by name
+    violations      what HTTP forbids, by name; grammar: what a token is
     settings        Limits, Timeouts
     proxy_protocol  who the client is, behind proxies; forwarded, networks
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from acceptor.addresses import Address, Bound, InheritedAddress, TCPAddress, UnixAddress, parse_address
-from acceptor.connection import Connection
+from acceptor.connection import STOPPING, Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.listener import Accepted, Listener
 from acceptor.messages import Handler
@@ -39,7 +39,6 @@ __all__ = ["Acceptor", "StopReport"]
 logger = logging.getLogger("acceptor")
 
 _FULL = "The server is full; try again in a moment."
-_STOPPING = "The server is stopping."
 _GRACE = 2.0
 """Seconds that threads have to end after their connections have been cut: they notice within a TICK. A handler that
 does not look at its connection meanwhile is not interrupted: nothing in Python can do that safely."""
@@ -353,7 +352,7 @@ class Acceptor:
             self._admit(accepted)
         for connection, owner in self._registry.items():
             if owner == WAITING and self._registry.hand_over(connection, WAITING):
-                self._watcher.refuse(connection, _STOPPING)
+                self._watcher.refuse(connection, STOPPING)
         self._watcher.stop()
         self._listener.close()
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import enum
 import re
 
+from acceptor.grammar import TCHAR
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
 
 __all__ = ["ChunkedBody"]
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TCHAR + rb"+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})"
                         rb"((?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)"

@@ -24,10 +24,13 @@ from acceptor.tls import PlainHTTPError
 from acceptor.violations import ProtocolError, printable
 from acceptor.wire import H11Wire
 
-__all__ = ["Connection"]
+__all__ = ["STOPPING", "Connection"]
 
 logger = logging.getLogger("acceptor")
 access = logging.getLogger("acceptor.access")
+
+STOPPING = "The server is stopping."
+_RETRY = b"retry-after: 1\r\n"
 
 
 class Connection:
@@ -87,11 +90,11 @@ class Connection:
             return self._refuse(error)
         except TimeoutError:
             logger.info("%s does not read its response; closing", self.peer)
-            self._reset_when_closed()
+            self.stream.reset_when_closed()
         except OSError as error:  # a client may leave at any time, and so may we
             logger.debug("%s: %s", self.peer, error)
             if self.service.cut:
-                self._reset_when_closed()
+                self.stream.reset_when_closed()
         return End.CLOSE
 
     def _read_head(self) -> RequestHead | None:
@@ -117,47 +120,46 @@ class Connection:
     def _wait_for_request(self) -> None:
         """A tick has passed without a first byte: _NothingCame if that is enough."""
         service, timeouts = self.service, self.service.timeouts
-        waited = time.monotonic() - self.since
         if self.phase is Phase.IDLE:
-            if (service.stopping or waited >= timeouts.keep_alive
+            if (service.stopping or time.monotonic() - self.since >= timeouts.keep_alive
                     or (service.pressed and timeouts.pressed is not None)):
                 raise _NothingCame
         elif service.stopping:
             raise ProtocolError(503, "the server is stopping")
-        elif waited >= service.patience(timeouts.head):
+        elif self._out_of_time(timeouts.head):
             raise _NothingCame
 
     def _wait_for_rest(self) -> None:
         """The head is not complete: ProtocolError if it takes too long."""
-        self.service.check_not_cut()
-        if time.monotonic() - self.since >= self.service.patience(self.service.timeouts.head):
+        if self._out_of_time(self.service.timeouts.head):
             raise ProtocolError(408, "the head of the request came too slowly (Timeouts.head)")
+
+    def _out_of_time(self, seconds: float) -> bool:
+        """Whether the phase has lasted for `seconds`, or as long as it may under pressure. ConnectionAbortedError if
+        the server has stopped waiting for anybody."""
+        self.service.check_not_cut()
+        return time.monotonic() - self.since >= self.service.patience(seconds)
 
     def _refuse(self, error: ProtocolError) -> End:
         """Answer what is no request, and let the client read that."""
         status = error.status
         if status == 503:
-            data = error_bytes(503, "The server is stopping.", b"retry-after: 1\r\n")
+            answer = error_bytes(503, STOPPING, _RETRY)
         else:
             self.service.compliance.log_refusal(self.peer, error)
-            data = error_bytes(status, phrase(status))
+            answer = error_bytes(status, phrase(status))
+        head, end, body = answer.partition(b"\r\n\r\n")
         if self.wire.asks_for_head:
-            data = data[:data.index(b"\r\n\r\n") + 4]
+            body = b""
         if self.service.log_access:
-            access.info('%s - - "-" %d %d', self.address[0], status, len(data) - data.index(b"\r\n\r\n") - 4)
+            access.info('%s - - "-" %d %d', self.address[0], status, len(body))
         try:
             self.stream.begin_response()
-            self.stream.send(data)
+            self.stream.send(head + end + body)
             self.stream.end_output()
         except OSError:  # gone, or does not read
             return End.CLOSE
         return End.LINGER
-
-    def _reset_when_closed(self) -> None:
-        try:
-            self.stream.reset_when_closed()
-        except OSError:
-            pass
 
     # Opening it: what comes before the first request.
 
@@ -200,8 +202,7 @@ class Connection:
         return received[parsed.length:]
 
     def _wait_for_handshake(self) -> None:
-        self.service.check_not_cut()
-        if time.monotonic() - self.since >= self.service.patience(self.service.timeouts.handshake):
+        if self._out_of_time(self.service.timeouts.handshake):
             raise _NothingCame
 
     # For whoever has taken it out of the registry, and for the watcher, once it has been served or will not be.
@@ -217,7 +218,7 @@ class Connection:
             return False
         try:
             self.start_lingering()
-            self.stream.raw.send(error_bytes(503, text, b"retry-after: 1\r\n"))  # fits: nothing has been sent yet
+            self.stream.raw.send(error_bytes(503, text, _RETRY))  # fits: nothing has been sent yet
             self.stream.end_output()
         except OSError:
             return False

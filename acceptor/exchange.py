@@ -236,10 +236,7 @@ class Exchange:
     def _reset_if_started(self) -> None:
         """The response stops where it is, for whatever reason."""
         if self._planned is not None and self._planned.started:
-            try:
-                self._connection.stream.reset_when_closed()
-            except OSError:
-                pass
+            self._connection.stream.reset_when_closed()
 
     def _close_body(self, body: Body) -> None:
         try:

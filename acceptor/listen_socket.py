@@ -65,7 +65,7 @@ class ListenSocket:
     def __init__(self, sock: socket.socket, tick: float, *, inherited: bool = False) -> None:
         self.sock = sock
         self.inherited = inherited
-        self._interval = struct.pack("ll", int(tick), int(tick % 1 * 1e6))
+        self._tick = tick
         self._is_unix = sock.family == socket.AF_UNIX
         self._on_linux = LINUX
         self._file: tuple[str, int, int] | None = None
@@ -119,10 +119,17 @@ class ListenSocket:
         self.sock.close()
 
     def _configure(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, self._interval)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, self._interval)
+        set_tick(sock, self._tick)
         if not self._is_unix:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def set_tick(sock: socket.socket, seconds: float) -> None:
+    """Have reads and writes of `sock` raise BlockingIOError after `seconds` (SO_RCVTIMEO and SO_SNDTIMEO, which answer
+    EAGAIN: socket(7)); 0: never."""
+    interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
 
 def open_sockets(address: Address | socket.socket, backlog: int, tick: float) -> list[ListenSocket]:

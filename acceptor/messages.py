@@ -23,6 +23,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 from urllib.parse import unquote
 
+from acceptor.grammar import TCHAR
+
 if TYPE_CHECKING:
     from acceptor.stream import Socket
     from acceptor.tls import TLSInfo
@@ -284,7 +286,7 @@ def file_size(body: Body) -> int | None:
         return None
 
 
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NAME = re.compile(TCHAR + rb"+")
 """RFC 9110 section 5.1: token."""
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 """RFC 9110 section 5.5: no control byte but tab, and no white space around."""

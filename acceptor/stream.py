@@ -11,7 +11,6 @@ A client that is slow is not the same as one that stalls, so bodies and response
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from acceptor.listen_socket import set_tick
 from acceptor.service import Service
 from acceptor.tls import TLSSocket
 
@@ -58,38 +58,6 @@ class Patience:
             raise TimeoutError
 
 
-class _TickingTLSSocket(TLSSocket):
-    """Reads its raw socket once in a call, and raises BlockingIOError, as at a tick, if more is needed.
-
-    A record may come byte by byte, none of them late enough for a tick, and each of them must be seen by the clock.
-    """
-
-    __slots__ = ("_has_read", "ticks")
-
-    def __init__(self, raw: socket.socket, context: ssl.SSLContext, received: bytes) -> None:
-        super().__init__(raw, context, received)
-        self.ticks = True
-        self._has_read = False
-
-    def handshake(self) -> None:
-        self._has_read = False
-        super().handshake()
-
-    def recv(self, size: int) -> bytes:
-        self._has_read = False
-        return super().recv(size)
-
-    def send(self, data: bytes | bytearray | memoryview) -> int:
-        self._has_read = False
-        return super().send(data)
-
-    def _receive(self) -> bool:
-        if self._has_read and self.ticks:
-            raise BlockingIOError(errno.EAGAIN, "some has come, but no whole record")
-        self._has_read = True
-        return super()._receive()
-
-
 class Stream:
     """One socket, plain or TLS. Owned by the thread that serves it.
 
@@ -109,7 +77,8 @@ class Stream:
 
     def shake_hands(self, context: ssl.SSLContext, received: bytes, tick: Callable[[], None]) -> None:
         """TLS from here on; `received` has been read already. `tick` as in `receive`. Raises what a TLSSocket does."""
-        tls = _TickingTLSSocket(self.raw, context, received)
+        tls = TLSSocket(self.raw, context, received)
+        tls.one_read = True
         while True:
             try:
                 tls.handshake()
@@ -209,15 +178,17 @@ class Stream:
 
     def block_without_ticks(self) -> None:
         """For whoever takes the socket over: it blocks as sockets do."""
-        forever = struct.pack("ll", 0, 0)
-        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, forever)
-        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, forever)
-        if isinstance(self.sock, _TickingTLSSocket):
-            self.sock.ticks = False
+        set_tick(self.raw, 0)
+        if isinstance(self.sock, TLSSocket):
+            self.sock.one_read = False
 
     def reset_when_closed(self) -> None:
-        """To a client that reads up to the end of the connection, any other end would be that of the body."""
-        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """To a client that reads up to the end of the connection, any other end would be that of its body. Any
+        thread."""
+        try:
+            self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:  # it is closed already
+            pass
 
     def _send(self, data: bytes | memoryview, more: bool) -> int:
         if more and self.sock is self.raw:

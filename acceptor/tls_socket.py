@@ -10,6 +10,7 @@ and the same call made again goes on where it stopped.
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import ssl
@@ -64,14 +65,19 @@ class TLSSocket:
     passed on too. ssl.SSLError, which is an OSError, says that the client has violated TLS.
     """
 
-    __slots__ = ("_ahead", "_ended", "_failure", "_incoming", "_opening", "_outgoing", "_taken", "_tls", "_unsent",
-                 "raw", "truncated")
+    __slots__ = ("_ahead", "_ended", "_failure", "_has_read", "_incoming", "_opening", "_outgoing", "_taken", "_tls",
+                 "_unsent", "one_read", "raw", "truncated")
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext, received: bytes = b"") -> None:
         self.raw = raw
         """For what passes TLS by: polling, lingering, a plain answer to plain HTTP."""
         self.truncated = False
         """The input ended without close_notify: more may have been meant to come (RFC 8446 section 6.1)."""
+        self.one_read = False
+        """A call reads the raw socket once at most, and raises BlockingIOError, as at a tick, if more is needed. For a
+        record may come byte by byte, none of them late enough for a tick, and each must be seen by whoever has the
+        clock."""
+        self._has_read = False        # in the current call
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._incoming.write(received)
@@ -86,6 +92,7 @@ class TLSSocket:
     def handshake(self) -> None:
         """Agree with the client, blocking. PlainHTTPError or another ssl.SSLError (the client has been told) if it
         fails, ConnectionError if the client left."""
+        self._has_read = False
         while True:
             try:
                 self._tls.do_handshake()
@@ -101,6 +108,7 @@ class TLSSocket:
 
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes, blocking until there is one; b"" at the end, and then `truncated` says how it came."""
+        self._has_read = False
         if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
@@ -125,6 +133,7 @@ class TLSSocket:
 
         After a tick it is to be called again with the same data.
         """
+        self._has_read = False
         view = memoryview(data)[:_PLAINTEXT]
         while self._taken < len(view):
             try:
@@ -214,6 +223,9 @@ class TLSSocket:
 
     def _receive(self) -> bool:
         """Read from the raw socket what OpenSSL waits for, once it has all we have to say; False at the end."""
+        if self._has_read and self.one_read:
+            raise BlockingIOError(errno.EAGAIN, "some has come, but no whole record")
+        self._has_read = True
         self._flush()
         received = self.raw.recv(_CIPHERTEXT)
         self._incoming.write(received)

@@ -24,6 +24,7 @@ from typing import NoReturn
 import h11
 
 from acceptor.chunks import ChunkedBody
+from acceptor.grammar import TCHAR
 from acceptor.heads import RequestHead, read_head
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
@@ -31,12 +32,12 @@ from acceptor.violations import Compliance, ProtocolError, Violation
 __all__ = ["H11Wire"]
 
 _END = re.compile(rb"\n\r?\n")
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/([0-9])\.[0-9]\r?\n")
+_REQUEST_LINE = re.compile(TCHAR + rb"+ [\x21-\x7e]+ HTTP/([0-9])\.[0-9]\r?\n")
 """RFC 9112 section 3, with the characters that its section 3.2 leaves to the target."""
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
+_FIELDS = re.compile(rb"(?:" + TCHAR + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+\r\n")
 """RFC 9112 section 5 and RFC 9110 section 5.5: field lines to which there is nothing to be said, and the empty line.
 Possessive, so that no input makes it try twice."""
-_HEAD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++ [\x21-\x7e]++ HTTP/1\.[0-9]\r\n)" + _FIELDS.pattern)
+_HEAD = re.compile(rb"(" + TCHAR + rb"++ [\x21-\x7e]++ HTTP/1\.[0-9]\r\n)" + _FIELDS.pattern)
 """A whole head to which there is nothing to be said: one look, which is enough for almost every one."""
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _FOLD = re.compile(rb"\n[ \t]")
@@ -88,7 +89,7 @@ class H11Wire:
         return self._data.startswith(b"HEAD ", self._at)
 
     def receive(self, data: bytes) -> None:
-        if self._at < len(self._data):
+        if self.has_rest:
             self._data = self._data[self._at:] + data
             self._looked = max(0, self._looked - self._at)
             self._line_end = max(0, self._line_end - self._at)
@@ -106,7 +107,7 @@ class H11Wire:
     def next_request(self) -> bool:
         """Begin the next request, this one's body being at its end. True if some of it has come already."""
         self._start_head()
-        return self._at < len(self._data)
+        return self.has_rest
 
     def next_head(self) -> RequestHead | None:
         """The next request's head; None if more bytes are needed. ProtocolError if there can be none."""

@@ -17,7 +17,6 @@ import logging
 import select
 import socket
 import ssl
-import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -30,13 +29,14 @@ import trustme
 
 from acceptor import TLS, Timeouts
 from acceptor.connection import Connection
+from acceptor.listen_socket import set_tick
 from acceptor.messages import Handler, Request
 from acceptor.phases import End, Phase
 from acceptor.service import Service
 from tests.clients import PATIENCE, Gate, RawClient, tcp_pair
 
-__all__ = ["ADDRESS", "LARGE", "SMALL", "Body", "Clock", "CountedFile", "Serve", "Session", "WatchedSocket", "echo",
-           "endless", "failures", "hostname", "refusals", "sessions", "set_tick", "sparse_file", "trusting"]
+__all__ = ["ADDRESS", "LARGE", "SMALL", "UNREAD", "Body", "Clock", "CountedFile", "Serve", "Session", "WatchedSocket",
+           "echo", "endless", "failures", "hostname", "refusals", "sessions", "sparse_file", "transports", "trusting"]
 
 ADDRESS = ("192.0.2.1", 4711)
 """Whom a session's connection is said to be from."""
@@ -44,18 +44,14 @@ LARGE = 32 * 1024 * 1024
 """Bytes that no pair of socket buffers holds, so that whoever sends them waits for the other to read."""
 SMALL = 8 * 1024
 """Bytes of a buffer that is soon full."""
+UNREAD = 1024 * 1024
+"""Bytes of a request's body that the server does not throw away for the sake of the connection."""
+transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 PATIENT = Timeouts(handshake=1000, head=1000, body=1000, write=1000, keep_alive=1000, linger=PATIENCE)
 """No test sees the end of these, as long as it does not move the clock."""
 
 
 # Time.
-
-def set_tick(sock: socket.socket, seconds: float) -> None:
-    """Have waits at `sock` end after `seconds`, as those of accepted sockets do."""
-    interval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
-
 
 class Clock:
     """Stands in for the module `time`, where the server looks at it. Moves when it is told to.

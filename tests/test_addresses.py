@@ -26,7 +26,7 @@ from acceptor.addresses import (
     inherited_sockets,
     parse_address,
 )
-from acceptor.listen_socket import ListenSocket, open_sockets
+from acceptor.listen_socket import ListenSocket, open_sockets, set_tick
 
 PATIENCE = 10.0
 
@@ -495,10 +495,8 @@ def test_what_accepted_sockets_do_not_inherit_is_set_on_each(family: socket.Addr
     monkeypatch.setattr(module, "LINUX", linux)
     [listening] = open_sockets(TCPAddress("127.0.0.1", 0) if family == socket.AF_INET
                                else UnixAddress(str(tmp_path / "app.sock")), 16, 0.25)
-    nothing = b"\0" * len(listening._interval)
     if not linux:  # what could be inherited is taken away
-        listening.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, nothing)
-        listening.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, nothing)
+        set_tick(listening.sock, 0)
         if family == socket.AF_INET:
             listening.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
     with socket.socket(family) as client:
@@ -510,7 +508,7 @@ def test_what_accepted_sockets_do_not_inherit_is_set_on_each(family: socket.Addr
             assert sock.gettimeout() is None
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 # The kernel rounds up to its own ticks: socket(7).
-                interval = sock.getsockopt(socket.SOL_SOCKET, option, len(nothing))
+                interval = sock.getsockopt(socket.SOL_SOCKET, option, 16)
                 assert 0.25 <= int.from_bytes(interval[:8], sys.byteorder) + int.from_bytes(
                     interval[8:], sys.byteorder) / 1e6 < 0.3
             if family == socket.AF_INET:

@@ -26,6 +26,7 @@ from tests.sessions import (
     ADDRESS,
     LARGE,
     SMALL,
+    UNREAD,
     Body,
     Clock,
     CountedFile,
@@ -39,12 +40,9 @@ from tests.sessions import (
     refusals,
     sessions,
     sparse_file,
+    transports,
     trusting,
 )
-
-UNREAD = 1024 * 1024
-"""Bytes that the server has not read when it answers."""
-transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 @pytest.fixture

@@ -10,21 +10,18 @@ import contextlib
 import logging
 import re
 import socket
-import ssl
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import pytest
-import trustme
 
-from acceptor import TLS, Request, Violation
+from acceptor import Request, Violation
 from tests.clients import RawClient
 from tests.conftest import MODELS, Model, Server, WatchedAcceptor
 from tests.corpus import AFTER, CORPUS, LIMITS, Case, Outcome, account, last, refused, served
+from tests.sessions import certificate, hostname, trusting
 
 CASES = {f"{subject}: {case.name}": case for subject, cases in CORPUS.items() for case in cases}
 
@@ -46,21 +43,9 @@ class Transport:
     """What a client makes of its socket."""
 
 
-@cache
-def _certificates() -> tuple[TLS, ssl.SSLContext]:
-    """A server's, and a client that trusts it."""
-    authority = trustme.CA()
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        file.write(authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes())
-        file.flush()
-        return TLS(file.name), client
-
-
 PLAIN = Transport("plain", dict, lambda sock: sock)
-OVER_TLS = Transport("tls", lambda: {"tls": _certificates()[0]},
-                     lambda sock: _certificates()[1].wrap_socket(sock, server_hostname="127.0.0.1"))
+OVER_TLS = Transport("tls", lambda: {"tls": certificate()},
+                     lambda sock: trusting().wrap_socket(sock, server_hostname=hostname))
 TRANSPORTS = [PLAIN, OVER_TLS]
 
 

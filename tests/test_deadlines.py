@@ -33,6 +33,7 @@ from tests.sessions import (
     refusals,
     sessions,
     sparse_file,
+    transports,
     trusting,
 )
 
@@ -43,7 +44,6 @@ EARNING_NOTHING = replace(TIMEOUTS, minimum_rate=None)
 """What the client's system takes for a client that does not read comes when it likes, and would earn time."""
 NEVER = 6 * PATIENCE
 """Seconds of a tick that no test sees the end of: what is seen there is seen because something has come."""
-transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from acceptor.phases import End, Phase
 from acceptor.tls import TLSSocket
 from tests.clients import PATIENCE, Gate, request
 from tests.conftest import Serve as ServeWithModel
-from tests.sessions import ADDRESS, Serve, Session, echo, failures, sessions
+from tests.sessions import ADDRESS, Serve, Session, echo, failures, sessions, transports
 
-transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n"
 
 

@@ -22,6 +22,7 @@ from tests.clients import PATIENCE, Gate, RawClient, request
 from tests.sessions import (
     LARGE,
     SMALL,
+    UNREAD,
     Body,
     Serve,
     echo,
@@ -30,11 +31,8 @@ from tests.sessions import (
     refusals,
     sessions,
     sparse_file,
+    transports,
 )
-
-UNREAD = 1024 * 1024
-"""Bytes of a request's body that the server does not throw away for the sake of the connection."""
-transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptor import Timeouts
+from acceptor.listen_socket import set_tick
 from acceptor.service import Service
 from acceptor.stream import Patience, Stream
 from acceptor.tls import TLSSocket
 from tests.clients import PATIENCE, read_all, tcp_pair
-from tests.sessions import LARGE, SMALL, Clock, certificate, hostname, set_tick, trusting
+from tests.sessions import LARGE, SMALL, Clock, certificate, hostname, trusting
 
 
 def service(**timeouts: Any) -> Service:

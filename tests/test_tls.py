@@ -30,11 +30,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acceptor.listen_socket import set_tick
 from acceptor.tls import TLS, PlainHTTPError, TLSSocket
 from tests.clients import PATIENCE, Gate, tcp_pair
 
 Result = TypeVar("Result")
-TICK = struct.pack("ll", 0, 10_000)
+TICK = 0.01
 """Of SO_RCVTIMEO and SO_SNDTIMEO: 10 ms."""
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 versions = pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
@@ -207,8 +208,7 @@ def in_thread() -> Iterator[Callable[..., Pair]]:
             theirs, ours = tcp_pair()
             stack.callback(ours.close)
             theirs.settimeout(PATIENCE)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, TICK)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, TICK)
+            set_tick(ours, TICK)
 
             def run() -> Any:
                 with theirs, (context or client_context()).wrap_socket(theirs, server_hostname="a.test") as tls:
