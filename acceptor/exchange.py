@@ -46,9 +46,12 @@ _DISCARD_PATIENCE = 0.1
 
 
 class Exchange:
-    """One request of `connection`, whose head has been read. Owned by the thread that serves the connection."""
+    """One request of `connection`, whose head has been read. Owned by the thread that serves the connection.
 
-    __slots__ = ("_body", "_connection", "_detached", "_handling", "_head", "_patience", "_planned", "_request")
+    Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
+    """
+
+    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience", "_planned")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -60,7 +63,8 @@ class Exchange:
         self._handling = True
         """The handler has not returned yet."""
         self._detached = False
-        self._request = self._make_request()
+        self._client = connection.address
+        """Who the client is, for the log."""
 
     def run(self) -> End | None:
         """Handle and answer; None if another request may follow, else how the connection is to end.
@@ -70,13 +74,14 @@ class Exchange:
         connection = self._connection
         connection.enter(Phase.HANDLING)
         try:
-            response = self._handle()
+            response = self._handle(self._make_request())
             if self._detached:
                 return End.DETACHED
             return self._respond(response)
         finally:
             if self._body is not None:
                 self._body.over = True
+                self._body = None
 
     # For the request: what its handler may ask of the connection, on the thread that runs it.
 
@@ -113,6 +118,7 @@ class Exchange:
         if service.forwarded is not None:
             seen = service.forwarded.resolve(connection.address, scheme, headers)
             client, scheme, headers, host = seen.client, seen.scheme, seen.headers, seen.host or host
+            self._client = client
         return Request(head.method, head.target, head.version, Headers(headers), peer=connection.address, client=client,
                        scheme=scheme, host=host, body=self._body, exchange=self)
 
@@ -152,13 +158,13 @@ class Exchange:
         finally:
             connection.enter(phase)
 
-    def _handle(self) -> Response:
+    def _handle(self, request: Request) -> Response:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
         connection = self._connection
         handler = connection.service.handler
         try:
             try:
-                answer = handler(self._request)
+                answer = handler(request)
                 return _NO_RESPONSE if self._detached else as_response(answer, handler)
             except HTTPError as error:
                 if self._detached:  # there is nobody to be answered
@@ -199,7 +205,7 @@ class Exchange:
         finally:
             self._close_body(body)
         if service.log_access:
-            access.info('%s - - "%s %s HTTP/%s" %d %d', self._request.client[0], head.method, printable(head.target),
+            access.info('%s - - "%s %s HTTP/%s" %d %d', self._client[0], head.method, printable(head.target),
                         head.version, response.status, sent)
         if planned.keep_alive and (not streamed or self._discard_body()):
             return None

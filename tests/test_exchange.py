@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
 import select
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,28 @@ from tests.sessions import (
 @pytest.fixture
 def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
     yield from sessions(caplog)
+
+
+# What is left of it.
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_that_is_over_is_gone_without_the_garbage_collector(serve: Serve, method: str) -> None:
+    """With a circle of references in each, the collector would have to look for them all the time."""
+    gone: list[weakref.ref[Request]] = []
+
+    def handler(request: Request) -> bytes:
+        gone.append(weakref.ref(request))
+        return request.body.read()
+
+    gc.disable()
+    try:
+        session = serve(handler)
+        for _ in range(2):  # when the second has been answered the first is over for sure
+            session.client.send(request(method=method, body=b"a body" if method == "POST" else None))
+            assert session.client.read_response(method).status == 200
+        assert gone[0]() is None
+    finally:
+        gc.enable()
 
 
 # The client is gone.
