@@ -19,6 +19,7 @@
 
 from acceptor.acceptor import Acceptor, StopReport
 from acceptor.forwarded import ForwardedHeaders
+from acceptor.hooks import Hooks
 from acceptor.messages import (
     BodyError,
     ClientDisconnectedError,
@@ -43,6 +44,7 @@ __all__ = [
     "HTTPError",
     "Handler",
     "Headers",
+    "Hooks",
     "Limits",
     "Request",
     "Response",

@@ -7,19 +7,23 @@ which may be running in any number of threads at once. What they share is the re
 from __future__ import annotations
 
 import enum
+import functools
 import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
+from acceptor import systemd
 from acceptor.addresses import Address, Bound, InheritedAddress, TCPAddress, UnixAddress, parse_address
 from acceptor.connection import STOPPING, Connection
 from acceptor.forwarded import ForwardedHeaders
+from acceptor.hooks import Hooks
 from acceptor.listener import Accepted, Listener
 from acceptor.messages import Handler
 from acceptor.networks import Networks
@@ -27,7 +31,7 @@ from acceptor.phases import End
 from acceptor.registry import CLOSING, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK, Limits, Timeouts
-from acceptor.signals import signals_call
+from acceptor.signals import handled_signals
 from acceptor.tls import TLS
 from acceptor.violations import Compliance, ProtocolError, Violation
 from acceptor.watcher import Watcher
@@ -40,8 +44,11 @@ logger = logging.getLogger("acceptor")
 
 _FULL = "The server is full; try again in a moment."
 _GRACE = 2.0
-"""Seconds that threads have to end after their connections have been cut: they notice within a TICK. A handler that
-does not look at its connection meanwhile is not interrupted: nothing in Python can do that safely."""
+"""Seconds that threads have to end after their connections have been cut: they notice within a TICK, or two if somebody
+is in a hurry. A handler that does not look at its connection meanwhile is not interrupted: nothing in Python can do
+that safely."""
+_LOOK = 0.1
+"""Seconds between two looks, while it stops, at whether it is to hurry."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ class Acceptor:
     trusted_proxies: peers whose X-Forwarded-For, -Proto and -Host are believed; those of others are removed. Empty:
         the headers are left as they are, and nothing is believed. For the header Forwarded (RFC 7239) instead, pass
         an `acceptor.forwarded.ForwardedHeaders`.
-    access_log: one line per response, to the logger "acceptor.access". Everything else goes to "acceptor".
+    access_log: one record per response, to the logger "acceptor.access" (see `acceptor.access`). Everything else goes
+        to "acceptor".
+    reuse_port: other processes may listen on the same addresses, and share the connections (SO_REUSEPORT: socket(7)).
+    hooks: functions to be called when it starts and stops.
 
     Wrong arguments raise TypeError or ValueError here; an address that cannot be had, OSError in `start`.
     """
@@ -94,14 +104,16 @@ class Acceptor:
                  bind: str | socket.socket | Sequence[str | socket.socket] | None = None, backlog: int = 1024,
                  tls: TLS | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
                  allow: Iterable[Violation | str] = (), proxy_protocol: Iterable[str] = (),
-                 trusted_proxies: Iterable[str] | ForwardedHeaders = (), access_log: bool = False) -> None:
+                 trusted_proxies: Iterable[str] | ForwardedHeaders = (), access_log: bool = False,
+                 reuse_port: bool = False, hooks: Hooks | None = None) -> None:
         if not callable(handler):
             raise TypeError(f"handler={handler!r} ({type(handler).__name__}): pass a callable that takes a Request")
         if not isinstance(taskmaster, Taskmaster):
             hint = (f"; write {taskmaster.__name__}(), with the parentheses" if isinstance(taskmaster, type) else "")
             raise TypeError(f"taskmaster={taskmaster!r}: pass an instance of a Taskmaster, such as "
                             f"RecyclingTaskmaster(){hint}")
-        for name, value, kind in (("tls", tls, TLS), ("limits", limits, Limits), ("timeouts", timeouts, Timeouts)):
+        for name, value, kind in (("tls", tls, TLS), ("limits", limits, Limits), ("timeouts", timeouts, Timeouts),
+                                  ("hooks", hooks, Hooks)):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name}={value!r}: pass an acceptor.{kind.__name__}")
         # Fixed at construction.
@@ -116,6 +128,8 @@ class Acceptor:
         self._proxy_protocol = Networks(proxy_protocol, name="proxy_protocol")
         self._forwarded = _forwarded(trusted_proxies)
         self._access_log = bool(access_log)
+        self._reuse_port = bool(reuse_port)
+        self._hooks = hooks or Hooks()
         self._registry = Registry(self.limits)
         # Owned by start and stop; one of them at a time, which _life sees to. Read by the steps in between.
         self._addresses: Sequence[Bound] = [_named(address) for address in self._asked]
@@ -123,7 +137,11 @@ class Acceptor:
         self._listener: Listener
         self._watcher: Watcher
         self._last_report = StopReport()
-        self._stop_requested: SimpleQueue[None] = SimpleQueue()
+        # Written by any thread and by signal handlers, which SimpleQueue.put is made for, unlike Event.set.
+        self._wishes: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        """What serve_forever is to do: call something, or (None) stop."""
+        self._hurry: SimpleQueue[None] = SimpleQueue()
+        """Not empty: stop is to cut what is left."""
         # Guarded by self._life_changed.
         self._life_changed = threading.Condition()
         """Notified when start or stop is done; those who came meanwhile wait."""
@@ -155,6 +173,11 @@ class Acceptor:
         return str(self._addresses[0])
 
     @property
+    def urls(self) -> list[str]:
+        """The same for a browser: ["https://127.0.0.1:8443"]."""
+        return [f"http{'s' if self.tls else ''}://{address}" for address in self.addresses]
+
+    @property
     def connection_count(self) -> int:
         """Connections accepted and not yet closed."""
         return len(self._registry)
@@ -183,31 +206,43 @@ class Acceptor:
             self._life = _Life.STARTING
             self._starts += 1
         try:
+            self._hooks.call("starting", self)
             self._start()
         except BaseException:
             self._become(_Life.STOPPED)
             raise
-        urls = ", ".join(f"http{'s' if self.tls else ''}://{address}" for address in self.addresses)
-        logger.info("listening on %s with %s", urls, type(self.taskmaster).__name__)
+        logger.info("listening on %s with %s", ", ".join(self.urls), type(self.taskmaster).__name__)
+        try:
+            self._hooks.call("ready", self)
+        except BaseException:
+            self.stop(soft=False)
+            raise
         return self
 
-    def stop(self, *, soft: bool = True, deadline: float = 30.0) -> StopReport:
+    def stop(self, *, soft: bool = True, deadline: float = 30.0, leave: float = 0.0) -> StopReport:
         """Stop listening and end every connection; return when every thread has been joined. Falsy: nothing was lost.
 
         Soft: every request in progress is answered, for up to `deadline` seconds; then what is left is cut. Not soft:
-        it is cut at once. Idle connections are closed within half a second; a request that comes before is answered.
-        Those that the kernel had queued are served if their request comes as soon; the others, and those that nobody
-        gets to by the deadline, are answered 503. Blocks up to `deadline` and a moment, and for as long as refused
-        clients take to read that (Timeouts.linger).
+        it is cut at once, also if another thread is in a soft stop. Idle connections are closed within half a second;
+        a request that comes before is answered. Those that the kernel had queued are served if their request comes as
+        soon; the others, and those that nobody gets to by the deadline, are answered 503. Blocks up to `deadline` and
+        a moment, and for as long as refused clients take to read that (Timeouts.linger).
+
+        leave: seconds in which it goes on accepting, before that. Every response closes its connection, and
+        `Request.stopping` is true, from which a load balancer's health check learns (see `acceptor.health`) that it
+        should send no more. So nobody is turned away.
 
         A second call returns the same, at once; one while another thread is in `stop`, when that is done; one during
         `start` waits for it, and one before it does nothing. RuntimeError on one of the taskmaster's own threads, in a
         handler for example, which it would wait for: call `request_stop` there.
         """
-        deadline = seconds("deadline", deadline, zero=True) if soft else 0.0
+        deadline = seconds("deadline", deadline, zero=True)
+        leave = seconds("leave", leave, zero=True)
         if hasattr(self._of_taskmaster, "yes") or self._registry.serves(threading.get_ident()):
             raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                "lets serve_forever() stop, or stop() from another thread")
+        if not soft:
+            self._hurry.put(None)
         with self._life_changed:
             starts = self._starts
             self._life_changed.wait_for(
@@ -216,32 +251,50 @@ class Acceptor:
                 return self._last_report
             self._life = _Life.STOPPING
         try:
-            report = self._stop(deadline)
+            self._hooks.call_and_log("stopping", self)
+            report = self._stop(deadline, leave)
+            self._hooks.call_and_log("stopped", self)
         except BaseException:
             self._become(_Life.RUNNING)  # interrupted: it can be called again
             raise
         self._become(_Life.STOPPED)
         return report
 
-    def serve_forever(self) -> StopReport:
-        """Start, serve until SIGINT, SIGTERM or `request_stop`, and stop softly.
+    def serve_forever(self, *, deadline: float = 30.0, leave: float = 0.0, reload: Callable[[], object] | None = None
+                      ) -> StopReport:
+        """Start, serve until a signal or `request_stop`, and stop softly, with `deadline` and `leave` as in `stop`.
 
-        Off the main thread signals are left alone. A second signal has the effect it had before: by default, SIGINT
-        raises KeyboardInterrupt here and SIGTERM ends the process.
+        SIGINT and SIGTERM stop it softly, a second one cuts what is left; SIGQUIT cuts at once; SIGHUP calls `reload`,
+        on this thread, and logs what that raises. When it returns, signals have the effect that they had before. Off
+        the main thread they are left alone.
+
+        Where systemd waits to be told (NOTIFY_SOCKET), it is: when connections are accepted, when it reloads and stops,
+        and, if the unit has WatchdogSec, that it is alive.
         """
-        with signals_call(self.request_stop), self:
-            if sys.stderr is not None and sys.stderr.isatty():
-                model = type(self.taskmaster).__name__
-                scheme = "https" if self.tls else "http"
-                print(f"Serving {scheme}://{self.name} with {model}; Ctrl+C stops", file=sys.stderr)
-            self._stop_requested.get()
-        while not self._stop_requested.empty():
-            self._stop_requested.get()
+        wish = functools.partial(self._wishes.put, reload) if reload is not None else None
+        with handled_signals(self.request_stop, functools.partial(self.request_stop, now=True), wish):
+            self.start()
+            try:
+                if sys.stderr is not None and sys.stderr.isatty() and not logger.isEnabledFor(logging.INFO):
+                    model = type(self.taskmaster).__name__
+                    print(f"Serving {self.urls[0]} with {model}; Ctrl+C stops", file=sys.stderr)
+                systemd.notify("READY=1", f"STATUS=listening on {', '.join(self.urls)}")
+                self._grant_wishes()
+            finally:
+                systemd.notify("STOPPING=1")
+                self.stop(deadline=deadline, leave=leave)
+        while not self._wishes.empty():
+            self._wishes.get()
         return self._last_report
 
-    def request_stop(self) -> None:
-        """Let `serve_forever` stop. Returns at once; any thread, handlers included; a second call changes nothing."""
-        self._stop_requested.put(None)  # unlike Event.set, it may be called by a signal handler that interrupts get()
+    def request_stop(self, *, now: bool = False) -> None:
+        """Let `serve_forever` stop, or if `now` is set, and it stops already, have it cut what is left.
+
+        Returns at once. Any thread, handlers and signal handlers included; a second call changes nothing.
+        """
+        if now:
+            self._hurry.put(None)
+        self._wishes.put(None)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -285,10 +338,14 @@ class Acceptor:
     # Starting, and stopping in phases.
 
     def _start(self) -> None:
+        inherits = any(isinstance(address, (InheritedAddress, socket.socket)) for address in self._asked)
         self._service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls,
-                                self._proxy_protocol, self._forwarded, self._access_log)
+                                self._proxy_protocol, self._forwarded, self._access_log,
+                                multithread=self.taskmaster.max_thread_count != 1,
+                                multiprocess=self._reuse_port or inherits)
+        self._hurry = SimpleQueue()
         self._registry.open(True)
-        self._listener = Listener(self._asked, self._backlog, TICK)
+        self._listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
         self._addresses = self._listener.addresses
         self._watcher = Watcher(self._service, self._registry, self._listener.pending, self._close)
         try:
@@ -307,10 +364,30 @@ class Acceptor:
             self._close_everything()
             raise
         except BaseException:
-            self._stop(0.0)
+            self._hurry.put(None)
+            self._stop(0.0, 0.0)
             raise
 
-    def _stop(self, deadline: float) -> StopReport:
+    def _grant_wishes(self) -> None:
+        """Do what signals and `request_stop` ask for, until they ask to stop."""
+        alive_every = systemd.watchdog_interval()
+        while True:
+            try:
+                wish = self._wishes.get(timeout=alive_every)
+            except Empty:
+                if self._watcher.alive:
+                    systemd.notify("WATCHDOG=1")
+                continue
+            if wish is None:
+                return
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                wish()
+            except Exception:
+                logger.exception("the reload failed; going on")
+            systemd.notify("READY=1")
+
+    def _stop(self, deadline: float, leave: float) -> StopReport:
         """What a thread of the taskmaster may block in, and what ends that here:
 
             accept()                 listener.stop()
@@ -319,11 +396,19 @@ class Acceptor:
             a detached connection    whoever has it; connection.cut() past the deadline
             a handler                itself; after the deadline and _GRACE it is reported as stuck
         """
+        # 0. Everybody learns that it leaves.
+        self._service.leaving = True
+        if leave and not self._hurried:
+            try:
+                self._hurry.get(timeout=leave)
+                self._hurry.put(None)
+            except Empty:
+                pass
         # 1. No new connections, and no further request on those there are.
         self._service.stopping = True
         self._listener.stop()
         # 2. Everything in progress gets its answer, and every thread is joined.
-        late = self.taskmaster.shutdown(deadline)
+        late = self._shut_down_taskmaster(deadline)
         cut: list[str] = []
         if late:
             # 3. Past the deadline: cut what is in progress.
@@ -336,7 +421,7 @@ class Acceptor:
                 connection.cut()
 
             self._registry.each(note)
-            late = self.taskmaster.shutdown(_GRACE)
+            late = self.taskmaster.shutdown(min(_GRACE, 2 * TICK) if self._hurried else _GRACE)
         # 4. Nobody is left who could accept; close what is open.
         self._close_everything()
         report = self._last_report = StopReport(tuple(cut), tuple(late))
@@ -346,6 +431,19 @@ class Acceptor:
                            f"; threads that have not ended: {', '.join(late)}" if late else "")
         return report
 
+    @property
+    def _hurried(self) -> bool:
+        return not self._hurry.empty()
+
+    def _shut_down_taskmaster(self, deadline: float) -> Sequence[str]:
+        """Wait for its threads until the deadline, or until somebody is in a hurry; the names of those left."""
+        end = time.monotonic() + deadline
+        while True:
+            left = 0.0 if self._hurried else max(0.0, end - time.monotonic())
+            late = self.taskmaster.shutdown(min(left, _LOOK))
+            if not late or left <= _LOOK:
+                return late
+
     def _close_everything(self) -> None:
         """Answer whoever still waits for a thread, and give everything back to the system."""
         while (accepted := self._listener.take_drained()) is not None:
@@ -353,7 +451,7 @@ class Acceptor:
         for connection, owner in self._registry.items():
             if owner == WAITING and self._registry.hand_over(connection, WAITING):
                 self._watcher.refuse(connection, STOPPING)
-        self._watcher.stop()
+        self._watcher.stop(linger=not self._hurried)
         self._listener.close()
 
     def _admit(self, accepted: Accepted) -> Connection | None:

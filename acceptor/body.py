@@ -30,7 +30,7 @@ class RequestBody(io.RawIOBase):
         self._expects_continue = expects_continue
         self._to_come = length
         self._piece = memoryview(b"")
-        self._failed: int | None = None
+        self.failed: int | None = None
         """The status of a BodyError: nobody can tell where this body ends, and it is not asked for again."""
         self.ended = False
         """Read to its end."""
@@ -69,13 +69,13 @@ class RequestBody(io.RawIOBase):
         return True
 
     def _fetch(self, until: float | None = None) -> None:
-        if self._failed is not None:
-            raise BodyError(self._failed)
+        if self.failed is not None:
+            raise BodyError(self.failed)
         expects_continue, self._expects_continue = self._expects_continue, False
         try:
             data = self._fetch_piece(expects_continue, until)
         except BodyError as error:
-            self._failed = error.status
+            self.failed = error.status
             raise
         self.ended = not data
         self._piece = memoryview(data)

@@ -15,6 +15,7 @@ import time
 from acceptor.exchange import Exchange
 from acceptor.framing import error_bytes
 from acceptor.heads import RequestHead
+from acceptor.listen_socket import plain_address
 from acceptor.messages import phrase
 from acceptor.phases import End, Phase
 from acceptor.proxy_protocol import ProxyHeaderError, parse
@@ -36,7 +37,7 @@ _RETRY = b"retry-after: 1\r\n"
 class Connection:
     """One accepted socket and what is served over it. Made by `Acceptor.accept`, on any thread."""
 
-    __slots__ = ("accepted", "address", "head", "phase", "served", "service", "since", "stream", "wire")
+    __slots__ = ("_local", "accepted", "address", "head", "phase", "served", "service", "since", "stream", "wire")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         # Fixed.
@@ -52,6 +53,7 @@ class Connection:
         """The current or the last request's."""
         self.served = 0
         """Requests read."""
+        self._local: tuple[str, int] | None = None
         self.stream = Stream(sock, service)
         self.wire = H11Wire(service.limits, service.compliance)
 
@@ -63,6 +65,14 @@ class Connection:
         return f"{self.peer} ({self.phase.value})"
 
     # For the thread that serves.
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Address and port at our end; one system call (getsockname), if somebody wants to know."""
+        if self._local is None:
+            name = self.stream.raw.getsockname()
+            self._local = ("unix", 0) if self.stream.raw.family == socket.AF_UNIX else plain_address(name)
+        return self._local
 
     def enter(self, phase: Phase) -> None:
         # In this order, so that whoever reads first `phase`, then `since`, may think that it has been in a phase for a

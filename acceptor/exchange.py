@@ -8,11 +8,12 @@ takes half a response for a whole one (RFC 9112 section 8).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from acceptor.body import RequestBody
-from acceptor.framing import CONTINUE, Plan, plan
+from acceptor.framing import CONTINUE, Plan, informational_bytes, plan
 from acceptor.messages import (
     Body,
     BodyError,
@@ -25,7 +26,7 @@ from acceptor.messages import (
     as_response,
 )
 from acceptor.phases import End, Phase
-from acceptor.sending import close_body, send
+from acceptor.sending import close_body, send, send_piece
 from acceptor.stream import Patience
 from acceptor.tls import TLSInfo, TLSSocket
 from acceptor.violations import ProtocolError, printable
@@ -51,7 +52,8 @@ class Exchange:
     Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
     """
 
-    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience", "_planned")
+    __slots__ = ("_begun", "_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience",
+                 "_planned", "_time")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -60,6 +62,8 @@ class Exchange:
         self._patience: Patience | None = None
         """With the body, once it has been waited for."""
         self._planned: Plan | None = None
+        self._begun: Response | None = None
+        """The response that the handler has begun before it returned."""
         self._handling = True
         """The handler has not returned yet."""
         self._detached = False
@@ -82,6 +86,7 @@ class Exchange:
             if self._body is not None:
                 self._body.over = True
                 self._body = None
+            self._begun = None
 
     # For the request: what its handler may ask of the connection, on the thread that runs it.
 
@@ -90,18 +95,56 @@ class Exchange:
         return self._connection.wire.trailers
 
     @property
+    def body_error(self) -> int | None:
+        return self._body.failed if self._body is not None else None
+
+    @property
     def tls(self) -> TLSInfo | None:
         sock = self._connection.stream.sock
         return sock.info if isinstance(sock, TLSSocket) else None
 
     @property
+    def local(self) -> tuple[str, int]:
+        return self._connection.local
+
+    @property
+    def multithread(self) -> bool:
+        return self._connection.service.multithread
+
+    @property
+    def multiprocess(self) -> bool:
+        return self._connection.service.multiprocess
+
+    @property
     def stopping(self) -> bool:
-        return self._connection.service.stopping
+        return self._connection.service.last_responses
+
+    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._check_not_begun("send_informational()")
+        if self._head.version == "1.0":
+            return
+        with self._writing():
+            self._connection.stream.send(informational_bytes(status, headers))
+
+    def begin(self, response: Response) -> Callable[[bytes], None]:
+        self._check_not_begun("begin()")
+        # What of the request's body is unread must be read by now for the connection to be kept, or be nothing: the
+        # head may go out with the first piece, and the handler may read on while it writes.
+        self._planned = planned = plan(self._head, response, self._would_keep_alive(), pushed=True)
+        self._begun = response
+        self._connection.phase = Phase.STREAMING
+        stream = self._connection.stream
+        stream.begin_response()
+
+        def write(data: bytes) -> None:
+            with self._writing():
+                send_piece(stream, planned, data)
+
+        return write
 
     def detach(self) -> Detached:
+        self._check_not_begun("detach()")
         connection = self._connection
-        if self._detached or not self._handling:
-            raise RuntimeError("detach() once, in the handler, before its response; nothing can be detached after that")
         self._detached = True
         if self._body is not None:
             self._body.over = True
@@ -109,6 +152,25 @@ class Exchange:
         sock = connection.stream.sock
         connection.stream.block_without_ticks()
         return Detached(sock, connection.wire.take_rest())
+
+    def _check_not_begun(self, what: str) -> None:
+        if self._detached or not self._handling or self._begun is not None:
+            raise RuntimeError(f"call {what} in the handler, before its response has begun and before the connection "
+                               "is detached; now it is too late")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The handler sends something itself: what goes wrong there it can tell from errors of its own."""
+        connection = self._connection
+        phase = connection.phase
+        connection.phase = Phase.WRITING
+        try:
+            yield
+        except OSError as error:
+            self._reset_if_started()
+            raise ClientDisconnectedError(f"{connection.peer}: {error or 'it does not read its response'}") from None
+        finally:
+            connection.phase = phase
 
     def _make_request(self) -> Request:
         connection, head = self._connection, self._head
@@ -165,6 +227,9 @@ class Exchange:
         try:
             try:
                 answer = handler(request)
+                if self._begun is not None and answer is not self._begun:
+                    raise TypeError(f"the handler returned {answer!r:.80} and has begun {self._begun!r}: it must "
+                                    "return the response that it has begun")
                 return _NO_RESPONSE if self._detached else as_response(answer, handler)
             except HTTPError as error:
                 if self._detached:  # there is nobody to be answered
@@ -186,15 +251,17 @@ class Exchange:
         """Send the response, and close its body."""
         connection, head, body = self._connection, self._head, response.body
         service, stream = connection.service, connection.stream
-        streamed = not isinstance(body, bytes)
-        keep_alive = (head.keep_alive and not service.stopping
-                      and connection.served != service.limits.requests_per_connection
-                      and (streamed or self._discard_body()))
-        stream.begin_response()
+        if self._begun is not None and response is not self._begun:
+            self._forget_begun(body)
+        streamed = not isinstance(body, bytes) or self._begun is not None
+        keep_alive = self._would_keep_alive() and (streamed or self._discard_body())
         try:
-            self._planned = planned = plan(head, response, keep_alive)
+            if (planned := self._planned) is None:
+                stream.begin_response()
+                self._planned = planned = plan(head, response, keep_alive)
             connection.phase = Phase.WRITING
-            sent = send(stream, planned, body if not streamed or hasattr(body, "read") else self._watched(body))
+            made = not isinstance(body, bytes) and not hasattr(body, "read")
+            sent = send(stream, planned, self._watched(body) if made else body)
         except OSError:
             self._reset_if_started()
             raise
@@ -213,6 +280,23 @@ class Exchange:
             stream.end_output()  # the client may be sending what nobody will read, and must not get a reset for it
             return End.LINGER
         return End.CLOSE
+
+    def _forget_begun(self, body: Body) -> None:
+        """The handler has failed since it began a response. If some of that has been sent, ConnectionAbortedError, and
+        the connection is cut; otherwise there is another answer, with `body`."""
+        assert self._begun is not None
+        assert self._planned is not None
+        self._close_body(self._begun.body)
+        if self._planned.started:
+            self._close_body(body)
+            self._connection.stream.reset_when_closed()
+            raise ConnectionAbortedError("the handler failed after it had begun its response")
+        self._begun = self._planned = None
+
+    def _would_keep_alive(self) -> bool:
+        service = self._connection.service
+        return (self._head.keep_alive and not service.last_responses
+                and self._connection.served != service.limits.requests_per_connection)
 
     def _watched(self, body: Body) -> Iterator[bytes]:
         """The pieces of `body`; while one is being made, the connection is STREAMING. It is the iterator that is slow

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import cache, lru_cache
+from functools import lru_cache
+from itertools import starmap
 
 from acceptor.heads import RequestHead
-from acceptor.messages import Response, check_field, file_size, phrase
+from acceptor.messages import Response, check_field, check_reason, file_size, phrase
 
-__all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "plan"]
+__all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "informational_bytes", "plan"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -44,19 +46,22 @@ class Plan:
     keep_alive: bool
     started: bool = False
     """Set by whoever sends it, before the first byte: from then on nothing else can be answered."""
+    sent: int = 0
+    """Bytes of the body that have been sent, by whoever sends it."""
 
 
-def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
+def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: bool = False) -> Plan:
     """Decide on the framing of `response` to `request` and write its head.
 
     keep_alive: whether the server would keep the connection. The plan may still say no.
+    pushed: the handler sends the body before it returns, so that its length is unknown unless the headers have it.
 
     TypeError or ValueError for headers that have been changed since the response was made, and checked, into what
     they must not be.
     """
     status, body = response.status, response.body
     given: int | None = None
-    lines = [_status_line(status), _date_line()]
+    lines = [_status_line(status, response.reason), _date_line()]
     for name, value in response.headers:
         name = name.lower()
         if name == b"content-length":
@@ -69,7 +74,9 @@ def plan(request: RequestHead, response: Response, keep_alive: bool) -> Plan:
             lines.append(_field_line(name, value))
 
     framing, known = Framing.LENGTH, given
-    if isinstance(body, bytes):
+    if pushed:
+        pass
+    elif isinstance(body, bytes):
         if given is None or request.method != "HEAD":  # the answer to a HEAD may announce a body that it has not got
             known = len(body)
     elif known is None:
@@ -116,11 +123,17 @@ def _field_line(name: bytes, value: bytes) -> bytes:
     return b"%s: %s\r\n" % (name, value)
 
 
-@cache
-def _status_line(status: int) -> bytes:
+def informational_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """An interim response: RFC 9110 section 15.2."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase(status).encode(), b"".join(starmap(_field_line, headers)))
+
+
+@lru_cache(512)
+def _status_line(status: int, reason: str | None = None) -> bytes:
+    """Checked again, as `_field_line` does."""
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ValueError(f"status={status!r} is no status of a response")
-    return f"HTTP/1.1 {status} {phrase(status)}\r\n".encode()
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase(status).encode() if reason is None else check_reason(reason))
 
 
 _date = (0, b"")

@@ -34,7 +34,7 @@ from acceptor.addresses import (
     inherited_sockets,
 )
 
-__all__ = ["LINUX", "Accepted", "ListenSocket", "open_sockets"]
+__all__ = ["LINUX", "Accepted", "ListenSocket", "open_sockets", "plain_address", "set_tick"]
 
 Accepted = tuple[socket.socket, tuple[str, int]]
 """A connected socket, blocking, and the address of its peer: host and port, or ("unix", 0)."""
@@ -95,10 +95,7 @@ class ListenSocket:
                 raise ConnectionAbortedError(errno.ECONNABORTED, str(error)) from error
         if self._is_unix:
             return sock, ("unix", 0)
-        host, port = peer[:2]
-        if "." in host:  # IPv4; where one socket listens for both, it comes as ::ffff:192.0.2.1 (ipv6(7))
-            host = host.removeprefix("::ffff:")
-        return sock, (host, port)
+        return sock, plain_address(peer)
 
     def own_file(self, path: str) -> None:
         """The file at `path` has just been made for it: `close` removes it."""
@@ -124,6 +121,14 @@ class ListenSocket:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def plain_address(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[str, int]:
+    """Host and port of a TCP socket's name, of IPv4 or IPv6."""
+    host, port = name[:2]
+    if "." in host:  # IPv4; where one socket listens for both, it comes as ::ffff:192.0.2.1 (ipv6(7))
+        host = host.removeprefix("::ffff:")
+    return host, port
+
+
 def set_tick(sock: socket.socket, seconds: float) -> None:
     """Have reads and writes of `sock` raise BlockingIOError after `seconds` (SO_RCVTIMEO and SO_SNDTIMEO, which answer
     EAGAIN: socket(7)); 0: never."""
@@ -132,14 +137,18 @@ def set_tick(sock: socket.socket, seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
 
-def open_sockets(address: Address | socket.socket, backlog: int, tick: float) -> list[ListenSocket]:
+def open_sockets(address: Address | socket.socket, backlog: int, tick: float, *, reuse_port: bool = False
+                 ) -> list[ListenSocket]:
     """Listen on `address`, or take over what listens already; several sockets for "systemd".
 
-    backlog: connections the kernel may queue (listen(2)); an inherited socket has one already. OSError, with what to do
+    backlog: connections the kernel may queue (listen(2)); an inherited socket has one already.
+    reuse_port: of a TCP address, other processes of this user may listen there too (SO_REUSEPORT: socket(7)).
+
+    OSError, with what to do
     about it, if the address cannot be had; then nothing is left open, and what was inherited is left as it was.
     """
     if isinstance(address, TCPAddress):
-        return [_listen_tcp(address, backlog, tick)]
+        return [_listen_tcp(address, backlog, tick, reuse_port)]
     if isinstance(address, UnixAddress):
         return [_listen_unix(address, backlog, tick)]
     if isinstance(address, socket.socket):
@@ -154,14 +163,15 @@ def open_sockets(address: Address | socket.socket, backlog: int, tick: float) ->
     return [ListenSocket(sock, tick, inherited=True) for sock in sockets]
 
 
-def _listen_tcp(address: TCPAddress, backlog: int, tick: float) -> ListenSocket:
+def _listen_tcp(address: TCPAddress, backlog: int, tick: float, reuse_port: bool) -> ListenSocket:
     host = address.host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
     try:
         family, _, _, _, name = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM,
                                                    flags=socket.AI_PASSIVE)[0]
         # ipv6(7): with IPV6_V6ONLY off, [::] takes IPv4 connections too; on any other address it makes no difference.
         dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        sock = socket.create_server(name, family=family, backlog=backlog, dualstack_ipv6=dual)
+        sock = socket.create_server(name, family=family, backlog=backlog, dualstack_ipv6=dual,
+                                    reuse_port=reuse_port)
     except (socket.gaierror, UnicodeError) as error:  # UnicodeError: it cannot even be asked for
         number = error.errno if isinstance(error, OSError) else socket.EAI_NONAME
         why = error.strerror if isinstance(error, OSError) else "no such name is possible"

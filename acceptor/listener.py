@@ -76,9 +76,11 @@ class Listener:
     backlog: connections the kernel may queue for each address (listen(2); bounded by net.core.somaxconn).
     tick: seconds, 0.001 at least, that one read or write on an accepted socket may take before it raises
         BlockingIOError (it is the kernel's SO_RCVTIMEO and SO_SNDTIMEO, which answer EAGAIN: socket(7)).
+    reuse_port: other processes may listen there too (SO_REUSEPORT); of TCP addresses only.
     """
 
-    def __init__(self, addresses: Sequence[Address | socket.socket], backlog: int, tick: float) -> None:
+    def __init__(self, addresses: Sequence[Address | socket.socket], backlog: int, tick: float, *,
+                 reuse_port: bool = False) -> None:
         if not addresses:
             raise ValueError("addresses is empty: pass at least one address to listen on")
         # Fixed at construction.
@@ -88,7 +90,7 @@ class Listener:
         self._waiting = select.poll()
         with ExitStack() as opened:
             for address in addresses:
-                for listening in open_sockets(address, backlog, tick):
+                for listening in open_sockets(address, backlog, tick, reuse_port=reuse_port):
                     self._add(listening, address)
                     opened.callback(listening.close)
             self._wake_reader, self._wake_writer = socket.socketpair()

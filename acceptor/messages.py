@@ -83,9 +83,19 @@ class _Exchange(Protocol):
     @property
     def trailers(self) -> list[tuple[bytes, bytes]]: ...
     @property
+    def body_error(self) -> int | None: ...
+    @property
     def tls(self) -> TLSInfo | None: ...
     @property
+    def local(self) -> tuple[str, int]: ...
+    @property
+    def multithread(self) -> bool: ...
+    @property
+    def multiprocess(self) -> bool: ...
+    @property
     def stopping(self) -> bool: ...
+    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def begin(self, response: Response) -> Callable[[bytes], None]: ...
     def detach(self) -> Detached: ...
 
 
@@ -147,14 +157,66 @@ class Request:
         return Headers(self._exchange.trailers if self._exchange else [])
 
     @property
+    def body_error(self) -> int | None:
+        """The status of the BodyError that reading the body has raised; None if it has not."""
+        return self._exchange.body_error if self._exchange else None
+
+    @property
     def tls(self) -> TLSInfo | None:
         """Version, cipher, name asked for, and the client's certificate; None if the connection is not TLS."""
         return self._exchange.tls if self._exchange else None
 
     @property
+    def local(self) -> tuple[str, int]:
+        """Address and port at this end of the connection: ("192.0.2.1", 8080); ("unix", 0) for a UNIX socket."""
+        return self._exchange.local if self._exchange else ("", 0)
+
+    @property
+    def multithread(self) -> bool:
+        """The handler may be running in another thread at the same time: not under a taskmaster that serves one
+        connection at a time."""
+        return self._exchange is None or self._exchange.multithread
+
+    @property
+    def multiprocess(self) -> bool:
+        """Another process may be serving the same address: the socket is inherited, or shared (reuse_port)."""
+        return self._exchange is not None and self._exchange.multiprocess
+
+    @property
     def stopping(self) -> bool:
         """The server stops: a handler that goes on for long, with events to send perhaps, should come to its end."""
         return self._exchange is not None and self._exchange.stopping
+
+    def send_informational(self, status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        """Send an interim response now, such as `103 Early Hints` (RFC 8297). Blocks for as long as sending does.
+
+        status: 102 to 199 (100 the server sends itself, 101 goes with `detach`). Any number, before the response has
+        begun; RuntimeError after that. A client of HTTP/1.0 gets none (RFC 9110 section 15.2).
+        ClientDisconnectedError if it is gone.
+        """
+        if not isinstance(status, int) or not 102 <= status <= 199:
+            raise ValueError(f"status={status!r}: pass the status of an interim response, 102 to 199")
+        if self._exchange is not None:
+            self._exchange.send_informational(status, _encode_headers(headers))
+
+    def begin(self, response: Response) -> Callable[[bytes], None]:
+        """Begin `response` before the handler returns: for one whose body is pushed rather than made by an iterator.
+
+            response = Response(headers={"Content-Type": "text/event-stream"})
+            write = request.begin(response)
+            while not request.stopping:
+                write(next_event())
+            return response
+
+        Returns `write(data)`, for this thread: it sends `data` before it returns, and with the first of it the head. It
+        blocks for as long as the client takes it slowly, and raises ClientDisconnectedError when that is gone. The
+        handler must return that very response; its body comes behind what has been written. (With a Content-Length in
+        its headers that is the length of both.) What the handler raises once something has been written, HTTPError
+        included, cuts the connection, so that the client sees that it failed. RuntimeError a second time.
+        """
+        if self._exchange is None:
+            raise RuntimeError("this request came over no connection; it was made by hand")
+        return self._exchange.begin(response)
 
     def detach(self) -> Detached:
         """Take the connection over, for WebSocket and the like: the server reads and writes nothing more on it.
@@ -180,6 +242,7 @@ class Response:
         an iterable of bytes, sent as they come (chunked, unless `headers` has a Content-Length) and then closed if it
         has a close().
     status: 200 to 999; with 204, 205 and 304, as in answer to HEAD, the body is not sent.
+    reason: the words behind the status (RFC 9112 section 4), which clients ignore; None: the standard ones.
     headers: a mapping, or pairs if a name repeats. Content-Type is added unless it is there, or the body empty:
         "text/plain; charset=utf-8" for str, "application/octet-stream" for the rest. Date and Transfer-Encoding are the
         server's business. Content-Length is, too, where the body is str or bytes; it counts for files, for iterables,
@@ -189,14 +252,17 @@ class Response:
     of str or bytes may be returned any number of times, from any number of threads.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "reason", "status")
 
     def __init__(self, body: Body = b"", status: int = 200,
-                 headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+                 headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), reason: str | None = None) -> None:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ValueError(f"status={status!r}: pass a status code, a whole number from 200 to 999; the body comes "
                              "first: Response(body, status)")
         self.status = int(status)
+        if reason is not None:
+            check_reason(reason)
+        self.reason = reason
         kind = "application/octet-stream"
         if isinstance(body, str):
             body, kind = body.encode(), "text/plain; charset=utf-8"
@@ -230,8 +296,11 @@ class HTTPError(Exception):
         return self.response.status
 
 
-class BodyError(HTTPError):
-    """The request's body is malformed, too large, or came too slowly. After the answer the connection closes."""
+class BodyError(HTTPError, OSError):
+    """The request's body is malformed, too large, or came too slowly. After the answer the connection closes.
+
+    An OSError too, because that is what those who read files expect of a read that fails.
+    """
 
     def __init__(self, status: int, text: str | None = None) -> None:
         super().__init__(status, text, {"Connection": "close"})
@@ -292,6 +361,9 @@ _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 """RFC 9110 section 5.5: no control byte but tab, and no white space around."""
 
 
+_REASON = re.compile("[\t\x20-\x7e\x80-\xff]*")
+
+
 def check_field(name: bytes, value: bytes) -> None:
     """ValueError if these cannot be a header field: RFC 9110 sections 5.1 and 5.5."""
     if not _NAME.fullmatch(name):
@@ -299,6 +371,13 @@ def check_field(name: bytes, value: bytes) -> None:
     if _BAD_VALUE.search(value):
         raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
                          "white space at an end; remove it")
+
+
+def check_reason(reason: str) -> bytes:
+    """`reason` as bytes; ValueError if it cannot be a reason phrase (RFC 9112 section 4)."""
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        raise ValueError(f"reason={reason!r:.80}: pass a str within latin-1, without control characters")
+    return reason.encode("latin-1")
 
 
 def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -14,7 +14,7 @@ from acceptor.framing import LAST_CHUNK, Framing, Plan, chunk
 from acceptor.messages import Body, ClientDisconnectedError, file_size
 from acceptor.stream import Stream
 
-__all__ = ["ResponseBodyError", "close_body", "send"]
+__all__ = ["ResponseBodyError", "close_body", "end_pieces", "send", "send_piece"]
 
 _SMALL = 64 * 1024
 """A body up to this is copied behind its head, for one send; a larger one is not worth the copy."""
@@ -23,21 +23,22 @@ _BLOCK = 256 * 1024
 
 
 class ResponseBodyError(Exception):
-    """The response's body raised, or is not what its head announces. `__cause__` is what it raised."""
+    """The response's body raised, then `__cause__` is that, or it is not what its head announces."""
 
 
 def send(stream: Stream, planned: Plan, body: Body) -> int:
-    """Send head and body, blocking; return the bytes of body sent.
+    """Send head and body, or what is left of them after `send_piece`, blocking; return the bytes of body sent, in all.
 
     OSError if the client is gone, TimeoutError if it takes too little (Timeouts.write), ResponseBodyError if the body
     fails; `planned.started` tells whether something has been sent then. The body is not closed: see `close_body`.
     """
     if planned.framing is Framing.NO_BODY:
-        planned.started = True
-        stream.send(planned.head)
+        end_pieces(stream, planned)
         return 0
-    if isinstance(body, bytes):
+    exact = planned.framing is Framing.LENGTH and not planned.started
+    if exact and isinstance(body, bytes) and len(body) == planned.length:
         planned.started = True
+        planned.sent = len(body)
         if len(body) <= _SMALL:
             stream.send(planned.head + body)
         else:
@@ -45,11 +46,45 @@ def send(stream: Stream, planned: Plan, body: Body) -> int:
             stream.send(body)
         return len(body)
     read: Callable[[int], bytes] | None = getattr(body, "read", None)
-    if read is None:
-        return _send_pieces(stream, planned, _pieces(planned, body))
-    if planned.framing is Framing.LENGTH and file_size(body) is not None and stream.can_sendfile:
+    if isinstance(body, bytes):
+        pieces: Iterable[object] = (body,)
+    elif read is None:
+        pieces = body
+    elif planned.framing is Framing.LENGTH and file_size(body) is not None and stream.can_sendfile:
         return _send_file(stream, planned, cast(BinaryIO, body))
-    return _send_pieces(stream, planned, _pieces(planned, iter(lambda: read(_BLOCK), b"")))
+    else:
+        pieces = iter(lambda: read(_BLOCK), b"")
+    for data in _made(pieces):
+        send_piece(stream, planned, data)
+    end_pieces(stream, planned)
+    return planned.sent
+
+
+def send_piece(stream: Stream, planned: Plan, data: object) -> None:
+    """Send one piece of the body, which may be empty, and with the first one the head. Raises what `send` does."""
+    if not isinstance(data, bytes):
+        raise ResponseBodyError(f"the response's body yielded {data!r:.80} ({type(data).__name__}); yield bytes")
+    if planned.framing is Framing.LENGTH and planned.sent + len(data) > planned.length:
+        raise ResponseBodyError(f"the response's body is longer than its Content-Length of {planned.length}")
+    if not data or planned.framing is Framing.NO_BODY:
+        return
+    head = b"" if planned.started else planned.head
+    planned.started = True
+    stream.send(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
+    planned.sent += len(data)
+
+
+def end_pieces(stream: Stream, planned: Plan) -> None:
+    """There are no more pieces. Raises what `send` does."""
+    if planned.framing is Framing.LENGTH and planned.sent < planned.length:
+        raise ResponseBodyError(f"the response's body ended after {planned.sent} of the {planned.length} bytes it "
+                                "announced")
+    end = b"" if planned.started else planned.head
+    if planned.framing is Framing.CHUNKED:
+        end += LAST_CHUNK
+    if end:
+        planned.started = True
+        stream.send(end)
 
 
 def close_body(body: Body) -> None:
@@ -60,42 +95,21 @@ def close_body(body: Body) -> None:
 
 
 def _send_file(stream: Stream, planned: Plan, file: BinaryIO) -> int:
-    planned.started = True
-    stream.send(planned.head, more=planned.length > 0)
-    sent = stream.send_file(file.fileno(), file.tell(), planned.length)
-    if sent < planned.length:
-        raise ResponseBodyError(f"the file ended {planned.length - sent} bytes before its Content-Length")
-    return sent
-
-
-def _send_pieces(stream: Stream, planned: Plan, pieces: Iterator[bytes]) -> int:
-    head, sent = planned.head, 0
-    for data in pieces:
+    left = planned.length - planned.sent
+    if not planned.started:
         planned.started = True
-        stream.send(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
-        head = b""
-        sent += len(data)
-    end = head + (LAST_CHUNK if planned.framing is Framing.CHUNKED else b"")
-    if end:
-        planned.started = True
-        stream.send(end)
-    return sent
+        stream.send(planned.head, more=left > 0)
+    sent = stream.send_file(file.fileno(), file.tell(), left)
+    planned.sent += sent
+    if sent < left:
+        raise ResponseBodyError(f"the file ended {left - sent} bytes before its Content-Length")
+    return planned.sent
 
 
-def _pieces(planned: Plan, body: Iterable[object]) -> Iterator[bytes]:
-    """The pieces of `body` that are not empty; whatever it raises, as a ResponseBodyError."""
-    total = 0
+def _made(pieces: Iterable[object]) -> Iterator[object]:
+    """`pieces`; whatever making them raises, as a ResponseBodyError."""
     try:
-        for data in body:
-            if not isinstance(data, bytes):
-                raise TypeError(f"the response's body yielded {data!r:.80} ({type(data).__name__}); yield bytes")
-            total += len(data)
-            if planned.framing is Framing.LENGTH and total > planned.length:
-                raise ValueError(f"the response's body is longer than its Content-Length of {planned.length}")
-            if data:
-                yield data
-        if planned.framing is Framing.LENGTH and total < planned.length:
-            raise ValueError(f"the response's body ended after {total} of the {planned.length} bytes it announced")
+        yield from pieces
     except (GeneratorExit, ClientDisconnectedError):  # the client is gone and nobody wants the rest
         raise
     except BaseException as error:

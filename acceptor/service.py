@@ -28,13 +28,24 @@ class Service:
     """Peers that begin with a PROXY header."""
     forwarded: ForwardedHeaders | None = None
     log_access: bool = False
+    multithread: bool = True
+    """The handler runs in several threads at once."""
+    multiprocess: bool = False
+    """Other processes may serve the same address."""
     # Written by the acceptor and its watcher; read by any thread, which may see it late by a tick.
+    leaving: bool = False
+    """The server stops soon: what is new is still accepted, but every response is the last on its connection."""
     stopping: bool = False
     """Requests in progress are answered, and are the last."""
     cut: bool = False
     """Nothing is waited for any more: whoever still serves a connection gives it up at the next tick."""
     pressed: bool = False
     """Others wait for a thread: see Timeouts.pressed."""
+
+    @property
+    def last_responses(self) -> bool:
+        """No connection is kept for another request."""
+        return self.leaving or self.stopping
 
     def check_not_cut(self) -> None:
         """ConnectionAbortedError once the server has stopped waiting for anybody."""

@@ -1,4 +1,13 @@
-"""SIGINT and SIGTERM, while a server runs."""
+"""The signals of a server's life, while it runs.
+
+    signal      the first time             again
+    INT, TERM   stop: drain                cut what is left; once more: what it did before
+    QUIT        stop: cut at once          what it did before
+    HUP         reload, if there is what   the same
+
+All a handler does is to put a word into a queue, which the thread in `serve_forever` reads: nothing else is safe at any
+point of any code, and SimpleQueue.put is made for it (unlike Event.set, which may interrupt itself).
+"""
 
 from __future__ import annotations
 
@@ -9,29 +18,50 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["signals_call"]
+__all__ = ["handled_signals"]
 
 
 @contextmanager
-def signals_call(function: Callable[[], None]) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM calls `function` and puts the former handlers back.
+def handled_signals(drain: Callable[[], None], cut: Callable[[], None], reload: Callable[[], None] | None
+                    ) -> Iterator[None]:
+    """While inside, signals call these functions; then the former handlers are back.
 
+    reload: None leaves HUP alone.
     Off the main thread, where Python lets nobody handle signals, it does nothing.
     """
-    former: dict[signal.Signals, Any] = {}
+    former: dict[int, Any] = {}
+    first = True
 
-    def restore() -> None:
-        while former:
-            signal.signal(*former.popitem())
+    def restore(*numbers: int) -> None:
+        for number in numbers:
+            if (handler := former.pop(number, None)) is not None:
+                signal.signal(number, handler)
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        function()
+    def on_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first:
+            first = False
+            drain()
+        else:
+            restore(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+            cut()
+
+    def on_quit(number: int, frame: FrameType | None) -> None:
+        restore(signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+        cut()
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        if reload is not None:
+            reload()
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            former[number] = signal.signal(number, handle)
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+            signal.SIGINT: on_stop, signal.SIGTERM: on_stop, signal.SIGQUIT: on_quit}
+        if reload is not None:
+            handlers[signal.SIGHUP] = on_hangup
+        for number, handler in handlers.items():
+            former[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        restore()
+        restore(*list(former))

@@ -60,7 +60,7 @@ class Watcher:
         # Guarded by self._lock.
         self._lock = threading.Lock()
         self._new: list[tuple[Connection, str | None]] = []
-        self._stopping = self._done = False
+        self._stopping = self._hurried = self._done = False
         # Owned by the watcher's thread.
         self._thread: threading.Thread | None = None
         self._selector = selectors.PollSelector()  # unlike epoll it takes no descriptor, which may be what is lacking
@@ -88,10 +88,17 @@ class Watcher:
         """Have `connection`, whose output has ended, read until its client ends too, and closed."""
         self._add(connection, None)
 
-    def stop(self) -> None:
-        """Finish what there is, for up to Timeouts.linger, and join the thread. What comes later is closed at once."""
+    @property
+    def alive(self) -> bool:
+        """Its thread has been started, and has not ended. Any thread."""
+        return not self._ended.is_set()
+
+    def stop(self, *, linger: bool = True) -> None:
+        """Finish what there is, for up to Timeouts.linger, and join the thread. What comes later is closed at once.
+        linger: False: so is what there is."""
         with self._lock:
             self._stopping = True
+            self._hurried = not linger
         self._wake()
         if not self._ended.wait(self._service.timeouts.linger + _PATIENCE) or self._thread is None:
             logger.error("the watcher has not ended; is it that start_thread() does not call its target?")
@@ -126,13 +133,14 @@ class Watcher:
             while True:
                 with self._lock:
                     new, self._new = self._new, []
+                    hurried = self._hurried
                     if self._stopping and not new and not self._lingering:
                         self._done = True
                         return
                 now = time.monotonic()
                 for connection, text in new:
                     self._begin(connection, text, now)
-                self._end_old(now)
+                self._end_old(float("inf") if hurried else now)
                 if now >= next_tick:
                     next_tick = now + TICK
                     self._tick(now)
@@ -165,6 +173,7 @@ class Watcher:
                 self._end(key.fileobj)
 
     def _end_old(self, now: float) -> None:
+        """End what has had its time by `now`, and what is too much."""
         over = [connection for connection, end in self._lingering.items() if end <= now]
         for connection in over or list(self._lingering)[:max(0, len(self._lingering) - _MOST)]:
             self._end(connection)

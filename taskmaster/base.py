@@ -145,6 +145,13 @@ class Taskmaster(ABC):
 
     (Hunchentoot's `max-accept-count` is the sum of served and waiting, less one.)"""
 
+    on_thread_start: Callable[[], object] | None = None
+    """Called on every new thread, the watcher's included, before anything else. What it raises is logged. Set it on an
+    instance, before the start; in a subclass, override `start_thread`."""
+
+    on_thread_exit: Callable[[], object] | None = None
+    """Called on every thread, as the last thing that it does."""
+
     @abstractmethod
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         """Start running `acceptor`; return once the model runs. Hunchentoot: `execute-acceptor`.
@@ -166,10 +173,11 @@ class Taskmaster(ABC):
     def shutdown(self, deadline: float) -> Sequence[str]:
         """Join every thread, waiting at most `deadline` seconds. Hunchentoot: `shutdown`.
 
-        Called by `Acceptor.stop`, after `accept` has begun to return None, and a second time after the connections
-        still in progress have been cut. Idempotent: a second call waits again for what is left, and returns at once
-        if nothing is. Returns the names of the threads that have not ended, none if all is well. Raises RuntimeError
-        on one of the taskmaster's own threads, which could only wait for itself.
+        Called by `Acceptor.stop`, after `accept` has begun to return None, several times, since it looks in between
+        whether it is told to hurry, and again after the connections still in progress have been cut. Idempotent: a
+        further call waits again for what is left, and returns at once if nothing is. Returns the names of the threads
+        that have not ended, none if all is well. Raises RuntimeError on one of the taskmaster's own threads, which
+        could only wait for itself.
         """
 
     @abstractmethod
@@ -187,7 +195,14 @@ class Taskmaster(ABC):
         daemon threads because a handler that never returns cannot be joined; `shutdown` reports it, and it must not
         keep the process alive.
         """
-        threading.Thread(target=target, name=name, daemon=True).start()
+        threading.Thread(target=self._run_thread, args=(target,), name=name, daemon=True).start()
+
+    def _run_thread(self, target: Callable[[], None]) -> None:
+        _call_hook("on_thread_start", self.on_thread_start)
+        try:
+            target()
+        finally:
+            _call_hook("on_thread_exit", self.on_thread_exit)
 
     def too_many_requests(self, connection: Connection) -> None:
         """Called just before `connection` is refused, on the accepting thread: must not block.
@@ -199,3 +214,13 @@ class Taskmaster(ABC):
             "full: %s gets 503; %s connections are served at once (max_thread_count) and %s more may wait "
             "(max_accept_count)", connection.peer, self.max_thread_count, self.max_accept_count,
         )
+
+
+def _call_hook(name: str, hook: Callable[[], object] | None) -> None:
+    """What a hook raises must not end a thread that is counted on already."""
+    if hook is None:
+        return
+    try:
+        hook()
+    except Exception:
+        logger.exception("%s failed on thread %s; the thread goes on", name, threading.current_thread().name)

@@ -315,7 +315,7 @@ def test_a_cut_of_what_is_closed_already_is_no_failure(start: Serve, kept: Kept)
 
 # When one may not.
 
-AGAIN = r"detach\(\) once, in the handler, before its response"
+AGAIN = r"call detach\(\) in the handler, before its response"
 
 
 def test_it_can_be_detached_once(start: Serve, kept: Kept) -> None:

@@ -131,22 +131,36 @@ def test_a_client_is_the_peer_unless_somebody_else_is_named() -> None:
 def test_a_request_that_came_over_no_connection_says_so() -> None:
     request = make_request()
     assert (request.tls, request.stopping, request.trailers.raw, request.scheme) == (None, False, [], "http")
-    with pytest.raises(RuntimeError, match="came over no connection; it was made by hand"):
-        request.detach()
+    assert (request.local, request.multithread, request.multiprocess) == (("", 0), True, False)
+    request.send_informational(103)
+    for act in (request.detach, lambda: request.begin(Response())):
+        with pytest.raises(RuntimeError, match="came over no connection; it was made by hand"):
+            act()
 
 
 class Exchange:
     """What a request asks of the connection that it came over."""
 
     tls = None
+    body_error = 413
     stopping = True
+    local = ("192.0.2.7", 8080)
+    multithread = False
+    multiprocess = True
     trailers: ClassVar = [(b"x-sum", b"1"), (b"x-sum", b"2")]
 
     def __init__(self) -> None:
         self.detached = Detached(socket.socket(), b"more")
+        self.written: list[bytes] = []
 
     def detach(self) -> Detached:
         return self.detached
+
+    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.interim = (status, headers)
+
+    def begin(self, response: Response) -> Callable[[bytes], None]:
+        return self.written.append
 
 
 def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
@@ -155,6 +169,12 @@ def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
     with exchange.detached.socket:
         assert request.trailers["X-Sum"] == "1, 2"
         assert request.stopping
+        assert request.body_error == 413
+        assert (request.local, request.multithread, request.multiprocess) == (("192.0.2.7", 8080), False, True)
+        request.send_informational(103, {"Link": "</a>"})
+        assert exchange.interim == (103, [(b"link", b"</a>")])
+        request.begin(Response())(b"piece")
+        assert exchange.written == [b"piece"]
         assert request.detach() is exchange.detached
 
 

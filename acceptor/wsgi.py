@@ -1,0 +1,329 @@
+"""A WSGI application as a handler: PEP 3333, all of it.
+
+    Acceptor(WSGI(app), port=8080, taskmaster=RecyclingTaskmaster()).serve_forever()
+
+What PEP 3333 calls the server is split here as the whole house is: this module makes the environ and turns what the
+application does into a Response, and the acceptor sends it. Three things of the PEP decide how:
+
+    start_response may be called as late as when the first piece is asked for, and until that piece is sent it may be
+        called again, to report an error instead: so the first piece that is not empty is fetched before the handler
+        returns, and everything else while it is sent
+    write() sends before the application has returned: `Request.begin`
+    close() of what the application returned is called exactly once, whatever happens: by the acceptor, once it has the
+        response; by us if it never gets one
+
+It stands here rather than in `handlers`, where it can be had as well, so that serving an application imports nothing
+whose name the application may want for a package of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, TypeAlias, cast
+from urllib.parse import unquote_to_bytes
+
+from acceptor.messages import Body, BodyError, Request, Response
+
+__all__ = ["WSGI", "Application", "FileWrapper", "is_wsgi"]
+
+Environ: TypeAlias = dict[str, Any]
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+_NOT_THEIRS = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
+                         "transfer-encoding", "upgrade"})
+"""PEP 3333, "Other HTTP Features": hop-by-hop headers are the server's. An application that sets one does no harm: it
+is left out. `Connection: close` is heeded."""
+
+
+def _software() -> str:
+    try:
+        return f"Taskmasters/{version('taskmasters')}"
+    except PackageNotFoundError:  # run from a checkout that has not been installed
+        return "Taskmasters"
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file to be sent by the quickest way there is, sendfile(2) where that is possible.
+
+    filelike: anything with read(size); from where it stands to its end, or for as many bytes as Content-Length says.
+    block_size: bytes read at a time, if it is not sent by sendfile.
+    """
+
+    def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
+        self.filelike = filelike
+        self.block_size = block_size
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.filelike.read(self.block_size), b"")
+
+
+class WSGI:
+    """The handler that calls `app(environ, start_response)`. Any number of threads, as the environ says.
+
+    script_name: the path under which the application is mounted, "/shop" for example, which becomes SCRIPT_NAME; what
+        is not below it is answered 404. Give it to a proxy's target that keeps the prefix.
+
+    The environ has, besides what PEP 3333 asks for: REMOTE_ADDR and REMOTE_PORT of the client (whom a trusted proxy
+    names, if there is one), REQUEST_URI and RAW_URI (the target as sent), HTTPS=on, wsgi.input_terminated (reading
+    wsgi.input ends where the body does, chunked ones included), wsgi.early_hints (call it with header pairs, and a 103
+    is sent: RFC 8297), and acceptor.request, the Request itself. Header names with an underscore are left out: in the
+    environ they would look like those with a hyphen, which a proxy in front may have checked.
+
+    TypeError if `app` cannot be called that way.
+    """
+
+    def __init__(self, app: Application, *, script_name: str = "") -> None:
+        if not is_wsgi(app):
+            raise TypeError(f"app={app!r}: it takes one argument, a Request, and so is a handler: pass it to Acceptor "
+                            "as it is; a WSGI application takes (environ, start_response)")
+        if script_name and (not script_name.startswith("/") or script_name.endswith("/")):
+            raise ValueError(f'script_name={script_name!r}: write a path such as "/shop", or "" for none')
+        self.app = app
+        self._script_name = script_name.encode().decode("latin-1")
+
+    def __call__(self, request: Request) -> Response:
+        environ = self._environ(request)
+        if environ is None:
+            return Response("Not Found\n", 404)
+        return _Call(request).run(self.app, environ)
+
+    def _environ(self, request: Request) -> Environ | None:
+        """PEP 3333, "environ Variables"; None if the path is not below where the application is mounted."""
+        target, scheme = request.target, request.scheme
+        path, _, query = target.partition("?")
+        if not path.startswith("/") and "://" in path:  # RFC 9112 section 3.2.2
+            path = "/" + path.partition("://")[2].partition("/")[2]
+        # As the PEP has it, bytes that look like text: the application knows, or guesses, in which encoding.
+        path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+        if self._script_name:
+            if path != self._script_name and not path.startswith(self._script_name + "/"):
+                return None
+            path = path[len(self._script_name):]
+        client, client_port = request.client
+        name, port = _server(request)
+        environ: Environ = {
+            "REQUEST_METHOD": request.method,
+            "SCRIPT_NAME": self._script_name,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "REQUEST_URI": target,
+            "RAW_URI": target,
+            "SERVER_NAME": name,
+            "SERVER_PORT": port,
+            "SERVER_PROTOCOL": f"HTTP/{request.version}",
+            "SERVER_SOFTWARE": _SOFTWARE,
+            "REMOTE_ADDR": "" if client == "unix" else client,
+            "REMOTE_PORT": str(client_port) if client_port else "",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": scheme,
+            "wsgi.input": request.body,
+            "wsgi.input_terminated": True,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": request.multithread,
+            "wsgi.multiprocess": request.multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.early_hints": lambda headers: request.send_informational(103, headers),
+            "acceptor.request": request,
+        }
+        if scheme == "https":
+            environ["HTTPS"] = "on"
+        for raw_name, raw_value in request.headers.raw:
+            if b"_" in raw_name:
+                continue
+            key, value = _key(raw_name), raw_value.decode("latin-1")
+            if key in environ:  # RFC 9110 section 5.3; cookies have a list of their own: RFC 6265 section 4.2.1
+                value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
+            environ[key] = value
+        if request.host:  # of the target, or whom a trusted proxy names: the header may be of another opinion
+            environ["HTTP_HOST"] = request.host
+        return environ
+
+
+def is_wsgi(app: object) -> bool:
+    """Whether `app` takes (environ, start_response), rather than a Request as a handler does.
+
+    TypeError if it takes neither, with the fix.
+    """
+    if not callable(app):
+        raise TypeError(f"{app!r} ({type(app).__name__}) cannot be called: pass a WSGI application or a handler")
+    called = app if inspect.isroutine(app) or isinstance(app, type) else app.__call__  # type: ignore[operator]
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):  # of C code it may be unknown
+        return True
+    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(app):
+        raise TypeError(f"{app!r} is asynchronous, as ASGI applications are; this server runs WSGI applications and "
+                        "handlers, on threads. Django has both: point to its wsgi.py")
+    one, two = _takes(signature, 1), _takes(signature, 2)
+    if one and two:
+        return next(iter(signature.parameters)) != "request"
+    if one or two:
+        return two
+    if _takes(signature, 3):
+        raise TypeError(f"{app!r} takes three arguments, as ASGI applications do; this server runs WSGI applications, "
+                        "which take (environ, start_response), and handlers, which take a Request")
+    hint = "; is it a factory? Then call it, or say --factory" if _takes(signature, 0) else ""
+    raise TypeError(f"{app!r} takes {signature}: a WSGI application takes (environ, start_response), a handler takes a "
+                    f"Request{hint}")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+class _Call:
+    """One call of the application, and what it has said so far. Owned by the thread that runs the handler."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._response: Response | None = None
+        """Made by start_response; it can be replaced until it has been begun."""
+        self._write: Callable[[bytes], None] | None = None
+        """Once it has been begun."""
+        self._returned = False
+        """The response is with the acceptor."""
+
+    def run(self, app: Application, environ: Environ) -> Response:
+        result = app(environ, self._start_response)
+        try:
+            response = self._finish(result)
+        except BaseException:
+            _close(result)
+            raise
+        self._returned = True
+        return response
+
+    def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+                        ) -> Callable[[bytes], None]:
+        """PEP 3333, "The start_response() Callable"."""
+        try:
+            if self._write is not None or self._returned:
+                if exc_info:
+                    raise exc_info[1].with_traceback(exc_info[2])  # too late for another answer
+                raise AssertionError("start_response() again after the response has begun")
+            if self._response is not None and not exc_info:
+                raise AssertionError("start_response() a second time; that is allowed with exc_info only")
+        finally:
+            exc_info = None  # or there would be a circle: the traceback has this frame
+        self._response = _response(status, headers)
+        return self._write_now
+
+    def _write_now(self, data: bytes) -> None:
+        """PEP 3333, "The write() Callable"."""
+        if self._returned:
+            raise AssertionError("write() after the application has returned; yield what there is to be sent")
+        if not isinstance(data, bytes):
+            raise TypeError(f"write({data!r:.80}): pass bytes, not {type(data).__name__}")
+        assert self._response is not None
+        if self._write is None and data:
+            self._write = self._request.begin(self._response)
+        if self._write is not None:
+            self._write(data)
+
+    def _finish(self, result: Iterable[bytes]) -> Response:
+        """The response, with the rest of its body."""
+        if isinstance(result, (str, bytes)):
+            raise TypeError(f"the application returned {result!r:.80}: it must return an iterable of bytes, such as "
+                            "[body]")
+        body: Body
+        if isinstance(result, FileWrapper) and self._response is not None:
+            body = cast(Body, result.filelike)
+        elif type(result) in (list, tuple) and len(result) < 2 and self._response is not None:
+            body = _checked(*result) if result else b""  # one piece: its length is known (PEP, "Content-Length")
+        else:
+            body = self._pieces(result)
+        if (response := self._response) is None:
+            raise AssertionError("the application has returned and yielded without calling start_response()")
+        error = self._request.body_error
+        if error is not None and response.status >= 400 and self._write is None:
+            # It could not read the body, and answers as it can, 400 or 500: what was wrong, we know better.
+            raise BodyError(error)
+        response.body = body
+        return response
+
+    def _pieces(self, result: Iterable[bytes]) -> Body:
+        """All of `result`, of which the first piece that is not empty has been made, and with it the status."""
+        pieces = iter(result)
+        first = b""
+        if not (self._request.method == "HEAD" and self._response is not None):
+            for piece in pieces:
+                if first := _checked(piece):
+                    break
+        return _Pieces(first, pieces, result)
+
+
+class _Pieces:
+    """An iterator that has been looked into, with the close() of what it came from."""
+
+    def __init__(self, first: bytes, rest: Iterator[bytes], result: object) -> None:
+        self._first = first
+        self._rest = rest
+        self._result = result
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        yield from self._rest
+
+    def close(self) -> None:
+        result, self._result = self._result, None
+        _close(result)
+
+
+def _close(result: object) -> None:
+    if (close := getattr(result, "close", None)) is not None:
+        close()
+
+
+def _checked(piece: object) -> bytes:
+    if not isinstance(piece, bytes):
+        raise TypeError(f"the application yielded {piece!r:.80} ({type(piece).__name__}); it must yield bytes")
+    return piece
+
+
+def _response(status: str, headers: list[tuple[str, str]]) -> Response:
+    """What start_response was called with, checked; TypeError or ValueError."""
+    if not isinstance(status, str) or len(status) < 4 or not status[:3].isdecimal() or status[3] != " ":
+        raise ValueError(f'start_response({status!r}): the status is a str such as "200 OK"')
+    kept = []
+    for name, value in headers:
+        if name.lower() not in _NOT_THEIRS or (name.lower() == "connection" and "close" in value.lower()):
+            kept.append((name, value.strip(" \t")))
+    return Response(b"", int(status[:3]), kept, reason=status[4:])
+
+
+_keys: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+"""Environ keys by header name. Those that have been seen are remembered, up to a number; any thread may write it, the
+same value each time."""
+
+
+def _key(name: bytes) -> str:
+    if (key := _keys.get(name)) is None:
+        key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        if len(_keys) < 500:
+            _keys[name] = key
+    return key
+
+
+def _server(request: Request) -> tuple[str, str]:
+    """SERVER_NAME and SERVER_PORT, which must not be empty: where the connection ends, or whom the request is for."""
+    name, port = request.local
+    if port:
+        return name, str(port)
+    host = request.host
+    bare, _, digits = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
+    return bare or "localhost", digits or ("443" if request.scheme == "https" else "80")
+
+
+_SOFTWARE = _software()
