@@ -154,7 +154,7 @@ def is_wsgi(app: object) -> bool:
     """
     if not callable(app):
         raise TypeError(f"{app!r} ({type(app).__name__}) cannot be called: pass a WSGI application or a handler")
-    called = app if inspect.isroutine(app) or isinstance(app, type) else app.__call__  # type: ignore[operator]
+    called = app if inspect.isroutine(app) or isinstance(app, type) else app.__call__
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):  # of C code it may be unknown
@@ -240,7 +240,8 @@ class _Call:
         body: Body
         if isinstance(result, FileWrapper) and self._response is not None:
             body = cast(Body, result.filelike)
-        elif type(result) in (list, tuple) and len(result) < 2 and self._response is not None:
+        elif (isinstance(result, (list, tuple)) and len(result) < 2 and not hasattr(result, "close")
+              and self._response is not None):
             body = _checked(*result) if result else b""  # one piece: its length is known (PEP, "Content-Length")
         else:
             body = self._pieces(result)
