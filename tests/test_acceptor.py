@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -479,59 +476,6 @@ def test_a_thousand_starts_and_stops_leave_no_thread_and_no_descriptor(model: Ca
         assert not acceptor.stop()
     assert set(threading.enumerate()) == threads
     assert descriptors() == before
-
-
-# serve_forever and signals.
-
-PROGRAM = """
-import sys, time
-from acceptor import Acceptor
-from taskmaster import RecyclingTaskmaster
-
-def handler(request):
-    print("handling", flush=True)
-    time.sleep(float(request.query or 0))
-    return "answered"
-
-acceptor = Acceptor(handler, port=0, taskmaster=RecyclingTaskmaster())
-import threading
-def announce():
-    while not acceptor.port:
-        time.sleep(0.001)
-    print(acceptor.port, flush=True)
-threading.Thread(target=announce).start()
-print("lost:", bool(acceptor.serve_forever()), flush=True)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_serve_forever_answers_what_is_in_progress_and_returns_on_a_signal(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = "127.0.0.1", int(process.stdout.readline())
-        with socket.create_connection(address, PATIENCE) as sock:
-            sock.sendall(b"GET /?0.3 HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert process.stdout.readline() == "handling\n"
-            process.send_signal(number)
-            assert read_all(sock).endswith(b"answered")
-        assert process.stdout.read() == "lost: False\n"
-        assert process.wait(PATIENCE) == 0
-
-
-def test_serve_forever_puts_the_signal_handlers_back() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    acceptor = Acceptor(hello, port=0, taskmaster=PooledTaskmaster(threads=1))
-    timer = threading.Thread(target=_request_stop_when_running, args=(acceptor,))
-    timer.start()
-    assert not acceptor.serve_forever()
-    timer.join(PATIENCE)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
-def _request_stop_when_running(acceptor: Acceptor) -> None:
-    while not acceptor.port:
-        time.sleep(0.001)
-    acceptor.request_stop()
 
 
 # Wrong arguments.
