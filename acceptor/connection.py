@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 
+from acceptor import access
 from acceptor.exchange import Exchange
 from acceptor.framing import error_bytes
 from acceptor.heads import RequestHead
@@ -28,7 +29,6 @@ from acceptor.wire import H11Wire
 __all__ = ["STOPPING", "Connection"]
 
 logger = logging.getLogger("acceptor")
-access = logging.getLogger("acceptor.access")
 
 STOPPING = "The server is stopping."
 _RETRY = b"retry-after: 1\r\n"
@@ -161,8 +161,7 @@ class Connection:
         head, end, body = answer.partition(b"\r\n\r\n")
         if self.wire.asks_for_head:
             body = b""
-        if self.service.log_access:
-            access.info('%s - - "-" %d %d', self.address[0], status, len(body))
+        self._log(status, len(body))
         try:
             self.stream.begin_response()
             self.stream.send(head + end + body)
@@ -170,6 +169,18 @@ class Connection:
         except OSError:  # gone, or does not read
             return End.CLOSE
         return End.LINGER
+
+    def _log(self, status: int, sent: int) -> None:
+        """A line of the access log for an answer to what is no request."""
+        service = self.service
+        if not service.log_access:
+            return
+        seconds = time.monotonic() - self.since
+        access.log(access.AccessRecord(
+            client=self.address[0], peer=self.peer, time=time.time() - seconds, seconds=seconds,
+            method=None, target=None, version=None, headers=[], status=status, sent=sent,
+            scheme="http" if service.tls is None else "https", host="",
+        ))
 
     # Opening it: what comes before the first request.
 
@@ -232,6 +243,7 @@ class Connection:
             self.stream.end_output()
         except OSError:
             return False
+        self._log(503, len(text) + 1)
         return True
 
     def start_lingering(self) -> None:

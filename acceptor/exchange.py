@@ -8,10 +8,12 @@ takes half a response for a whole one (RFC 9112 section 8).
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from acceptor import access
 from acceptor.body import RequestBody
 from acceptor.framing import CONTINUE, Plan, informational_bytes, plan
 from acceptor.messages import (
@@ -38,10 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["Exchange"]
 
 logger = logging.getLogger("acceptor")
-access = logging.getLogger("acceptor.access")
-
 _DISCARD = 64 * 1024
 """Bytes of an unread body that are read and thrown away to keep a connection; beyond that closing it is cheaper."""
+_LEFT = 499
+"""The status, in the access log, of a request whose client left before there was an answer: nginx's."""
 _DISCARD_PATIENCE = 0.1
 """Seconds to wait for such a body: the answer waits as long."""
 
@@ -53,7 +55,7 @@ class Exchange:
     """
 
     __slots__ = ("_begun", "_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience",
-                 "_planned", "_time")
+                 "_planned", "_scheme", "_started")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -69,6 +71,8 @@ class Exchange:
         self._detached = False
         self._client = connection.address
         """Who the client is, for the log."""
+        self._scheme = "http" if connection.service.tls is None else "https"
+        self._started = 0.0
 
     def run(self) -> End | None:
         """Handle and answer; None if another request may follow, else how the connection is to end.
@@ -77,11 +81,15 @@ class Exchange:
         """
         connection = self._connection
         connection.enter(Phase.HANDLING)
+        self._started = connection.since
         try:
             response = self._handle(self._make_request())
             if self._detached:
                 return End.DETACHED
             return self._respond(response)
+        except OSError:
+            self._log(complete=False)
+            raise
         finally:
             if self._body is not None:
                 self._body.over = True
@@ -175,12 +183,12 @@ class Exchange:
     def _make_request(self) -> Request:
         connection, head = self._connection, self._head
         service = connection.service
-        client, scheme = connection.address, "http" if service.tls is None else "https"
+        client, scheme = connection.address, self._scheme
         headers, host = head.headers, head.host
         if service.forwarded is not None:
             seen = service.forwarded.resolve(connection.address, scheme, headers)
             client, scheme, headers, host = seen.client, seen.scheme, seen.headers, seen.host or host
-            self._client = client
+            self._client, self._scheme = client, scheme
         return Request(head.method, head.target, head.version, Headers(headers), peer=connection.address, client=client,
                        scheme=scheme, host=host, body=self._body, exchange=self)
 
@@ -250,7 +258,7 @@ class Exchange:
     def _respond(self, response: Response) -> End | None:
         """Send the response, and close its body."""
         connection, head, body = self._connection, self._head, response.body
-        service, stream = connection.service, connection.stream
+        stream = connection.stream
         if self._begun is not None and response is not self._begun:
             self._forget_begun(body)
         streamed = not isinstance(body, bytes) or self._begun is not None
@@ -261,19 +269,18 @@ class Exchange:
                 self._planned = planned = plan(head, response, keep_alive)
             connection.phase = Phase.WRITING
             made = not isinstance(body, bytes) and not hasattr(body, "read")
-            sent = send(stream, planned, self._watched(body) if made else body)
+            send(stream, planned, self._watched(body) if made else body)
         except OSError:
             self._reset_if_started()
             raise
         except BaseException as error:
             response = self._answer_instead(error)
-            planned = plan(head, response, keep_alive and self._planned is None)  # it may have read half a request
-            sent = send(stream, planned, response.body)
+            keep_alive = keep_alive and self._planned is None  # it may have read half a request
+            self._planned = planned = plan(head, response, keep_alive)
+            send(stream, planned, response.body)
         finally:
             self._close_body(body)
-        if service.log_access:
-            access.info('%s - - "%s %s HTTP/%s" %d %d', self._client[0], head.method, printable(head.target),
-                        head.version, response.status, sent)
+        self._log()
         if planned.keep_alive and (not streamed or self._discard_body()):
             return None
         if head.keep_alive or (self._body is not None and not self._body.ended):
@@ -341,6 +348,19 @@ class Exchange:
         whose iterator may still be reading it.
         """
         return self._body is None or self._body.discard(_DISCARD, _DISCARD_PATIENCE)
+
+    def _log(self, complete: bool = True) -> None:
+        """A line of the access log."""
+        connection, head, planned = self._connection, self._head, self._planned
+        if not connection.service.log_access:
+            return
+        seconds = time.monotonic() - self._started
+        access.log(access.AccessRecord(
+            client=self._client[0], peer=connection.peer, time=time.time() - seconds, seconds=seconds,
+            method=head.method, target=head.target, version=head.version, headers=head.headers,
+            status=planned.status if planned else _LEFT, sent=planned.sent if planned else 0,
+            scheme=self._scheme, host=head.host, complete=complete,
+        ))
 
     def __str__(self) -> str:
         return f"{self._head.method} {printable(self._head.target)} from {self._connection.peer}"

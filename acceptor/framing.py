@@ -38,6 +38,7 @@ class Framing(enum.Enum):
 class Plan:
     """What `plan` decided."""
 
+    status: int
     head: bytes
     """Status line and headers, up to and including the empty line."""
     framing: Framing
@@ -101,7 +102,7 @@ def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: boo
     elif request.version == "1.0":
         lines.append(b"connection: keep-alive\r\n")
     lines.append(b"\r\n")
-    return Plan(b"".join(lines), framing, known or 0, keep_alive)
+    return Plan(status, b"".join(lines), framing, known or 0, keep_alive)
 
 
 def chunk(data: bytes) -> bytes:

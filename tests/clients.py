@@ -7,6 +7,7 @@ Everything waits for up to `PATIENCE` seconds and then fails with a message; not
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -16,9 +17,12 @@ from types import TracebackType
 from typing import Self
 
 import h11
+import pytest
 
-__all__ = ["PATIENCE", "Gate", "RawClient", "Received", "Truncated", "parse_response", "read_all", "request",
-           "tcp_pair"]
+from acceptor.access import AccessRecord
+
+__all__ = ["PATIENCE", "Gate", "RawClient", "Received", "Truncated", "access_lines", "access_records", "parse_response",
+           "read_all", "request", "tcp_pair"]
 
 PATIENCE = 10.0
 """Seconds that a test waits for what must happen, before it fails."""
@@ -292,6 +296,16 @@ def tcp_pair(buffer: int | None = None) -> tuple[socket.socket, socket.socket]:
     for sock in (client, server):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client, server
+
+
+def access_records(caplog: pytest.LogCaptureFixture) -> list[AccessRecord]:
+    """The access log."""
+    return [record.args[0] for record in caplog.records if record.name == "acceptor.access"]  # type: ignore[index,misc]
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The same as lines, without what is different each time."""
+    return [re.sub(r" - - \[[^]]*\]", "", str(record)) for record in access_records(caplog)]
 
 
 def read_all(sock: socket.socket) -> bytes:

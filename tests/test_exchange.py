@@ -20,7 +20,7 @@ from acceptor import Limits, Violation
 from acceptor.messages import BodyError, ClientDisconnectedError, HTTPError, Request, Response
 from acceptor.phases import End, Phase
 from acceptor.violations import Compliance
-from tests.clients import PATIENCE, Gate, RawClient, request
+from tests.clients import PATIENCE, Gate, RawClient, access_lines, access_records, request
 from tests.sessions import (
     LARGE,
     SMALL,
@@ -853,9 +853,6 @@ def test_a_body_is_read_while_it_comes(serve: Serve) -> None:
 
 # The access log.
 
-def access_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "acceptor.access"]
-
 
 def test_each_response_is_a_line_of_the_access_log(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     answers: dict[str, Callable[[], Any]] = {
@@ -876,14 +873,14 @@ def test_each_response_is_a_line_of_the_access_log(serve: Serve, caplog: pytest.
     session.client.read_response()
     session.await_end()
     assert access_lines(caplog) == [
-        '192.0.2.1 - - "GET /bytes?q=1 HTTP/1.1" 200 5',
-        '192.0.2.1 - - "GET /pieces HTTP/1.1" 200 3',
-        '192.0.2.1 - - "GET /file HTTP/1.1" 200 1000',
-        '192.0.2.1 - - "GET /empty HTTP/1.1" 204 0',
-        '192.0.2.1 - - "GET /missing HTTP/1.1" 404 2',
-        '192.0.2.1 - - "GET /nonsense HTTP/1.1" 500 22',
-        '192.0.2.1 - - "HEAD /bytes?q=1 HTTP/1.1" 200 0',
-        '192.0.2.1 - - "GET /bytes?q=1 HTTP/1.0" 200 5',
+        '192.0.2.1 "GET /bytes?q=1 HTTP/1.1" 200 5',
+        '192.0.2.1 "GET /pieces HTTP/1.1" 200 3',
+        '192.0.2.1 "GET /file HTTP/1.1" 200 1000',
+        '192.0.2.1 "GET /empty HTTP/1.1" 204 -',
+        '192.0.2.1 "GET /missing HTTP/1.1" 404 2',
+        '192.0.2.1 "GET /nonsense HTTP/1.1" 500 22',
+        '192.0.2.1 "HEAD /bytes?q=1 HTTP/1.1" 200 -',
+        '192.0.2.1 "GET /bytes?q=1 HTTP/1.0" 200 5',
     ]
 
 
@@ -893,7 +890,36 @@ def test_the_access_log_has_the_status_that_was_sent_when_the_body_failed(
     session.client.send(request())
     assert session.client.read_response().status == 500
     session.leave()
-    assert access_lines(caplog) == ['192.0.2.1 - - "GET / HTTP/1.1" 500 22']
+    assert access_lines(caplog) == ['192.0.2.1 "GET / HTTP/1.1" 500 22']
+
+
+@pytest.mark.parametrize("pushed", [False, True], ids=["iterated", "pushed"])
+def test_a_response_that_is_cut_short_is_marked_in_the_access_log(
+        serve: Serve, caplog: pytest.LogCaptureFixture, pushed: bool) -> None:
+    def handler(request: Request) -> Response:
+        response = Response(failing(3, ValueError()), headers={"Content-Length": "100"})
+        if pushed:
+            response.body = b""
+            request.begin(response)(b"pushed")
+            raise ValueError
+        return response
+
+    session = serve(handler, log_access=True, may_fail=True)
+    session.client.send(request())
+    session.await_end()
+    [record] = access_records(caplog)
+    assert (record.status, record.complete) == (200, False)
+    assert 0 < record.sent < 100
+
+
+def test_a_client_that_leaves_before_its_answer_is_a_line_of_the_access_log(
+        serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    session = serve(lambda request: request.body.read(), log_access=True)
+    session.client.send(request(method="POST", headers=["Content-Length: 100"]) + b"half of it")
+    session.client.close()
+    session.await_end()
+    [record] = access_records(caplog)
+    assert (record.status, record.sent, record.complete) == (499, 0, False)
 
 
 def test_there_is_no_access_log_unless_it_is_asked_for(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from acceptor import Handler, Request, Response
-from tests.clients import PATIENCE, Gate, RawClient, request
+from tests.clients import PATIENCE, Gate, RawClient, access_lines, request
 from tests.conftest import MODELS, Model, Serve, Server
 
 FILE_SIZE = 20_000_000
@@ -615,9 +615,9 @@ def test_the_access_log_has_a_line_for_each_response(serve: Serve, caplog: pytes
         for _ in range(3):
             client.read_response()
     server.wait_until_over(1)
-    assert [record.getMessage() for record in caplog.records if record.name == "acceptor.access"] == [
-        '127.0.0.1 - - "GET /text HTTP/1.1" 200 6', '127.0.0.1 - - "GET /pieces HTTP/1.1" 200 13',
-        '127.0.0.1 - - "GET /missing HTTP/1.1" 404 12',
+    assert access_lines(caplog) == [
+        '127.0.0.1 "GET /text HTTP/1.1" 200 6', '127.0.0.1 "GET /pieces HTTP/1.1" 200 13',
+        '127.0.0.1 "GET /missing HTTP/1.1" 404 12',
     ]
 
 
