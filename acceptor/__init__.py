@@ -1,6 +1,7 @@
 """What the work is: the listen sockets and HTTP/1.1, in any thread, without knowing which.
 
-    acceptor        Acceptor: start, stop, and the steps a taskmaster makes its loops of
+    acceptor        Acceptor: how it is made, started and stopped; hooks, signals, systemd
+    run             what there is between start and stop: the steps a taskmaster makes its loops of, and the end
     addresses       where to listen; listen_socket, listener: how threads wait there, and how that stops
     registry        the connections there are, and who has each
     watcher         the one thread of its own: refusals, lingering, slow handlers
@@ -17,7 +18,7 @@
     messages        Request, Response and errors: the contract with handlers
 """
 
-from acceptor.acceptor import Acceptor, StopReport
+from acceptor.acceptor import Acceptor
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
 from acceptor.messages import (
@@ -30,6 +31,7 @@ from acceptor.messages import (
     Request,
     Response,
 )
+from acceptor.run import StopReport
 from acceptor.settings import Limits, Timeouts
 from acceptor.tls import TLS, TLSInfo
 from acceptor.violations import Violation

@@ -1,7 +1,7 @@
-"""The acceptor: the listen sockets and HTTP, start and stop. Of threads it knows only the one it has of its own.
+"""The acceptor, as its user sees it: how it is made, started and stopped.
 
 It offers the steps that a taskmaster makes its loops of (`accept`, `process_connection`, `refuse`, `abandon`), any of
-which may be running in any number of threads at once. What they share is the registry of connections.
+which may be running in any number of threads at once; `acceptor.run` has them, and how all of it stops.
 """
 
 from __future__ import annotations
@@ -14,54 +14,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
 from acceptor import systemd
-from acceptor.addresses import Address, Bound, InheritedAddress, TCPAddress, UnixAddress, parse_address
-from acceptor.connection import STOPPING, Connection
+from acceptor.addresses import Bound, InheritedAddress, chosen_addresses, unbound_name
+from acceptor.connection import Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
-from acceptor.listener import Accepted, Listener
+from acceptor.listener import Listener
 from acceptor.messages import Handler
 from acceptor.networks import Networks
-from acceptor.phases import End
-from acceptor.registry import CLOSING, WAITING, Registry
+from acceptor.registry import Registry
+from acceptor.run import Run, StopReport
 from acceptor.service import Service
 from acceptor.settings import TICK, Limits, Timeouts
 from acceptor.signals import handled_signals
 from acceptor.tls import TLS
-from acceptor.violations import Compliance, ProtocolError, Violation
-from acceptor.watcher import Watcher
+from acceptor.violations import Compliance, Violation
 from taskmaster.arguments import seconds, whole_number
-from taskmaster.base import Taskmaster, TaskmasterBusyError
+from taskmaster.base import Taskmaster
 
-__all__ = ["Acceptor", "StopReport"]
+__all__ = ["Acceptor"]
 
 logger = logging.getLogger("acceptor")
-
-_FULL = "The server is full; try again in a moment."
-_GRACE = 2.0
-"""Seconds that threads have to end after their connections have been cut: they notice within a TICK, or two if somebody
-is in a hurry. A handler that does not look at its connection meanwhile is not interrupted: nothing in Python can do
-that safely."""
-_LOOK = 0.1
-"""Seconds between two looks, while it stops, at whether it is to hurry."""
-
-
-@dataclass(frozen=True)
-class StopReport:
-    """What `stop` had to do. Falsy if nothing was lost."""
-
-    cut: tuple[str, ...] = ()
-    """Connections that were cut in the middle of something: "203.0.113.7:49152 (handling)"."""
-    stuck: tuple[str, ...] = ()
-    """Threads that did not end even then; they are daemons, and end with the process or with their handler."""
-
-    def __bool__(self) -> bool:
-        return bool(self.cut or self.stuck)
 
 
 class _Life(enum.Enum):
@@ -122,7 +99,7 @@ class Acceptor:
         self.tls = tls
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
-        self._asked = _addresses(host, port, bind)
+        self._asked = chosen_addresses(host, port, bind)
         self._backlog = whole_number("backlog", backlog, at_least=1)
         self._compliance = Compliance(allow)
         self._proxy_protocol = Networks(proxy_protocol, name="proxy_protocol")
@@ -132,16 +109,13 @@ class Acceptor:
         self._hooks = hooks or Hooks()
         self._registry = Registry(self.limits)
         # Owned by start and stop; one of them at a time, which _life sees to. Read by the steps in between.
-        self._addresses: Sequence[Bound] = [_named(address) for address in self._asked]
-        self._service: Service
-        self._listener: Listener
-        self._watcher: Watcher
+        self._addresses: Sequence[Bound] = [unbound_name(address) for address in self._asked]
+        self._run: Run
+        """Since `start`."""
         self._last_report = StopReport()
-        # Written by any thread and by signal handlers, which SimpleQueue.put is made for, unlike Event.set.
+        # Written by any thread and by signal handlers, which SimpleQueue.put is made for.
         self._wishes: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         """What serve_forever is to do: call something, or (None) stop."""
-        self._hurry: SimpleQueue[None] = SimpleQueue()
-        """Not empty: stop is to cut what is left."""
         # Guarded by self._life_changed.
         self._life_changed = threading.Condition()
         """Notified when start or stop is done; those who came meanwhile wait."""
@@ -241,9 +215,9 @@ class Acceptor:
         if hasattr(self._of_taskmaster, "yes") or self._registry.serves(threading.get_ident()):
             raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                "lets serve_forever() stop, or stop() from another thread")
-        if not soft:
-            self._hurry.put(None)
         with self._life_changed:
+            if not soft and self._life in (_Life.RUNNING, _Life.STOPPING):
+                self._run.hurry()
             starts = self._starts
             self._life_changed.wait_for(
                 lambda: self._starts != starts or self._life in (_Life.STOPPED, _Life.RUNNING))
@@ -252,7 +226,8 @@ class Acceptor:
             self._life = _Life.STOPPING
         try:
             self._hooks.call_and_log("stopping", self)
-            report = self._stop(deadline, leave)
+            report = self._run.stop(deadline, leave)
+            self._last_report = report
             self._hooks.call_and_log("stopped", self)
         except BaseException:
             self._become(_Life.RUNNING)  # interrupted: it can be called again
@@ -292,8 +267,8 @@ class Acceptor:
 
         Returns at once. Any thread, handlers and signal handlers included; a second call changes nothing.
         """
-        if now:
-            self._hurry.put(None)
+        if now and hasattr(self, "_run"):
+            self._run.hurry()
         self._wishes.put(None)
 
     def __enter__(self) -> Self:
@@ -307,66 +282,29 @@ class Acceptor:
 
     def accept(self, timeout: float | None = None) -> Connection | None:
         self._of_taskmaster.yes = True
-        while (accepted := self._listener.accept(timeout)) is not None:
-            if (connection := self._admit(accepted)) is not None:
-                return connection
-        return None
+        return self._run.accept(timeout)
 
     def process_connection(self, connection: Connection) -> None:
-        if not self._registry.begin(connection):
-            return  # it waited for a thread past the deadline: `stop` answers it, or has done so
-        me = threading.get_ident()
-        end = End.CLOSE
-        try:
-            end = connection.serve()
-        except Exception:
-            logger.exception("%s: this is a bug in the server; closing", connection)
-        finally:
-            if end is End.LINGER and self._registry.hand_over(connection, me):
-                self._watcher.linger(connection)
-            elif self._registry.remove(connection, me) and end is not End.DETACHED:
-                connection.close()
+        self._run.process(connection)
 
     def refuse(self, connection: Connection) -> None:
-        if self._registry.hand_over(connection, WAITING):  # else it came too late: `stop` has answered it
-            self._watcher.refuse(connection, _FULL)
+        self._run.refuse(connection)
 
     def abandon(self, connection: Connection) -> None:
-        if self._registry.remove(connection, WAITING):
-            connection.close()
-
-    # Starting, and stopping in phases.
+        self._run.abandon(connection)
 
     def _start(self) -> None:
         inherits = any(isinstance(address, (InheritedAddress, socket.socket)) for address in self._asked)
-        self._service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls,
-                                self._proxy_protocol, self._forwarded, self._access_log,
-                                multithread=self.taskmaster.max_thread_count != 1,
-                                multiprocess=self._reuse_port or inherits)
-        self._hurry = SimpleQueue()
-        self._registry.open(True)
-        self._listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
-        self._addresses = self._listener.addresses
-        self._watcher = Watcher(self._service, self._registry, self._listener.pending, self._close)
-        try:
-            self._watcher.start(self.taskmaster.start_thread, f"watcher-{self.name}")
-        except BaseException:
-            self._listener.stop()
-            self._listener.close()
-            raise
+        service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls, self._proxy_protocol,
+                          self._forwarded, self._access_log, multithread=self.taskmaster.max_thread_count != 1,
+                          multiprocess=self._reuse_port or inherits)
+        listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
+        self._addresses = listener.addresses
+        self._run = Run(service, self._registry, listener, self.taskmaster)
         if self._last_report.stuck:
             self.taskmaster.shutdown(0.0)  # they may have ended since
-        try:
-            self.taskmaster.execute_acceptor(self)
-            self._become(_Life.RUNNING)
-        except TaskmasterBusyError:
-            self._listener.stop()
-            self._close_everything()
-            raise
-        except BaseException:
-            self._hurry.put(None)
-            self._stop(0.0, 0.0)
-            raise
+        self._run.begin(self)
+        self._become(_Life.RUNNING)
 
     def _grant_wishes(self) -> None:
         """Do what signals and `request_stop` ask for, until they ask to stop."""
@@ -375,7 +313,7 @@ class Acceptor:
             try:
                 wish = self._wishes.get(timeout=alive_every)
             except Empty:
-                if self._watcher.alive:
+                if self._run.alive:
                     systemd.notify("WATCHDOG=1")
                 continue
             if wish is None:
@@ -387,114 +325,10 @@ class Acceptor:
                 logger.exception("the reload failed; going on")
             systemd.notify("READY=1")
 
-    def _stop(self, deadline: float, leave: float) -> StopReport:
-        """What a thread of the taskmaster may block in, and what ends that here:
-
-            accept()                 listener.stop()
-            recv, while idle         it sees `service.stopping` within a TICK
-            recv, send, in between   the client; past the deadline it sees `service.cut` within a TICK
-            a detached connection    whoever has it; connection.cut() past the deadline
-            a handler                itself; after the deadline and _GRACE it is reported as stuck
-        """
-        # 0. Everybody learns that it leaves.
-        self._service.leaving = True
-        if leave and not self._hurried:
-            try:
-                self._hurry.get(timeout=leave)
-                self._hurry.put(None)
-            except Empty:
-                pass
-        # 1. No new connections, and no further request on those there are.
-        self._service.stopping = True
-        self._listener.stop()
-        # 2. Everything in progress gets its answer, and every thread is joined.
-        late = self._shut_down_taskmaster(deadline)
-        cut: list[str] = []
-        if late:
-            # 3. Past the deadline: cut what is in progress.
-            self._registry.open(False)
-            self._service.cut = True
-
-            def note(connection: Connection, owner: int) -> None:
-                if connection.phase.in_progress:
-                    cut.append(str(connection))
-                connection.cut()
-
-            self._registry.each(note)
-            late = self.taskmaster.shutdown(min(_GRACE, 2 * TICK) if self._hurried else _GRACE)
-        # 4. Nobody is left who could accept; close what is open.
-        self._close_everything()
-        report = self._last_report = StopReport(tuple(cut), tuple(late))
-        if report:
-            logger.warning("%s stopped; past the deadline of %g s it cut %s%s", self.name, deadline,
-                           ", ".join(cut) or "nothing",
-                           f"; threads that have not ended: {', '.join(late)}" if late else "")
-        return report
-
-    @property
-    def _hurried(self) -> bool:
-        return not self._hurry.empty()
-
-    def _shut_down_taskmaster(self, deadline: float) -> Sequence[str]:
-        """Wait for its threads until the deadline, or until somebody is in a hurry; the names of those left."""
-        end = time.monotonic() + deadline
-        while True:
-            left = 0.0 if self._hurried else max(0.0, end - time.monotonic())
-            late = self.taskmaster.shutdown(min(left, _LOOK))
-            if not late or left <= _LOOK:
-                return late
-
-    def _close_everything(self) -> None:
-        """Answer whoever still waits for a thread, and give everything back to the system."""
-        while (accepted := self._listener.take_drained()) is not None:
-            self._admit(accepted)
-        for connection, owner in self._registry.items():
-            if owner == WAITING and self._registry.hand_over(connection, WAITING):
-                self._watcher.refuse(connection, STOPPING)
-        self._watcher.stop(linger=not self._hurried)
-        self._listener.close()
-
-    def _admit(self, accepted: Accepted) -> Connection | None:
-        """Enter it in the registry; None if it is one too many, and is refused."""
-        connection = Connection(*accepted, self._service)
-        if (reason := self._registry.add(connection)) is None:
-            return connection
-        self._compliance.log_refusal(connection.peer, ProtocolError(503, reason))
-        self._watcher.refuse(connection, _FULL)
-        return None
-
-    def _close(self, connection: Connection) -> None:
-        """For the watcher: it is done with `connection`."""
-        if self._registry.remove(connection, CLOSING):
-            connection.close()
-
     def _become(self, life: _Life) -> None:
         with self._life_changed:
             self._life = life
             self._life_changed.notify_all()
-
-
-def _addresses(host: str | None, port: int | None, bind: str | socket.socket | Sequence[str | socket.socket] | None
-               ) -> list[Address | socket.socket]:
-    """Where to listen, checked."""
-    if bind is None:
-        if host is not None and (not isinstance(host, str) or not host):
-            raise TypeError(f'host={host!r}: pass a name or an address, "0.0.0.0" for all of this machine\'s')
-        return [TCPAddress("127.0.0.1" if host is None else host,
-                           whole_number("port", 8080 if port is None else port, at_least=0, at_most=65535))]
-    if host is not None or port is not None:
-        raise ValueError(f"host={host!r}, port={port!r} and bind={bind!r}: pass either host and port, or bind")
-    several = [bind] if isinstance(bind, (str, socket.socket)) else list(bind)
-    if not several:
-        raise ValueError('bind=[]: pass at least one address, such as bind=["127.0.0.1:8080"]')
-    return [each if isinstance(each, socket.socket) else parse_address(each) for each in several]
-
-
-def _named(address: Address | socket.socket) -> Bound:
-    """What to call `address` as long as it has not been bound."""
-    if isinstance(address, (TCPAddress, UnixAddress)):
-        return address
-    return UnixAddress(f"@{address}" if isinstance(address, InheritedAddress) else "@socket")
 
 
 def _forwarded(trusted: Iterable[str] | ForwardedHeaders) -> ForwardedHeaders | None:

@@ -22,13 +22,13 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from taskmaster.arguments import whole_number
 
 __all__ = ["Address", "Bound", "InheritedAddress", "TCPAddress", "UnixAddress", "cannot_listen", "check_listening",
-           "inherited_socket", "inherited_sockets", "parse_address"]
+           "chosen_addresses", "inherited_socket", "inherited_sockets", "parse_address", "unbound_name"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,30 @@ def _is_ipv6(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def chosen_addresses(host: str | None, port: int | None,
+                     bind: str | socket.socket | Sequence[str | socket.socket] | None
+                     ) -> list[Address | socket.socket]:
+    """Where to listen, as an acceptor is told it; TypeError or ValueError, with the fix, if that cannot be."""
+    if bind is None:
+        if host is not None and (not isinstance(host, str) or not host):
+            raise TypeError(f'host={host!r}: pass a name or an address, "0.0.0.0" for all of this machine\'s')
+        return [TCPAddress("127.0.0.1" if host is None else host,
+                           whole_number("port", 8080 if port is None else port, at_least=0, at_most=65535))]
+    if host is not None or port is not None:
+        raise ValueError(f"host={host!r}, port={port!r} and bind={bind!r}: pass either host and port, or bind")
+    several = [bind] if isinstance(bind, (str, socket.socket)) else list(bind)
+    if not several:
+        raise ValueError('bind=[]: pass at least one address, such as bind=["127.0.0.1:8080"]')
+    return [each if isinstance(each, socket.socket) else parse_address(each) for each in several]
+
+
+def unbound_name(address: Address | socket.socket) -> Bound:
+    """What to call `address` as long as it has not been bound."""
+    if isinstance(address, (TCPAddress, UnixAddress)):
+        return address
+    return UnixAddress(f"@{address}" if isinstance(address, InheritedAddress) else "@socket")
 
 
 def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 import acceptor.acceptor
+import acceptor.run
 import acceptor.watcher
 from acceptor import Acceptor, Handler, StopReport
 from acceptor.connection import Connection
@@ -29,7 +30,7 @@ from taskmaster import (
 )
 from tests.clients import PATIENCE, RawClient
 
-for module in (acceptor.acceptor, acceptor.watcher):
+for module in (acceptor.acceptor, acceptor.run, acceptor.watcher):
     vars(module)["TICK"] = 0.05
 """Seconds. What waits for the next tick, as a stop for idle connections, need not take half a second in each test."""
 

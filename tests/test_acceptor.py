@@ -347,7 +347,7 @@ def test_a_hard_stop_cuts_at_once(model: Callable[[], Taskmaster]) -> None:
 
 def test_a_handler_that_never_looks_up_is_reported_as_stuck_and_its_thread_ends_with_it(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acceptor.acceptor._GRACE", 0.05)
+    monkeypatch.setattr("acceptor.run._GRACE", 0.05)
     handler = Handler()
     threads = threading.active_count()
     acceptor = Acceptor(handler, port=0, taskmaster=PooledTaskmaster(threads=2)).start()
@@ -442,7 +442,7 @@ def test_a_connection_given_up_by_a_hook_that_had_passed_it_on_is_not_closed_und
 
 
 def test_a_second_stop_returns_what_the_first_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acceptor.acceptor._GRACE", 0.05)
+    monkeypatch.setattr("acceptor.run._GRACE", 0.05)
     handler = Handler()
     acceptor = Acceptor(handler, port=0, taskmaster=PooledTaskmaster(threads=1)).start()
     with connected(acceptor) as sock:

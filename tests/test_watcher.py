@@ -234,7 +234,7 @@ def test_the_stack_of_a_slow_handler_is_logged_once_with_its_request_and_thread(
             client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
             assert logged.wait(PATIENCE), "nothing was logged"
             ticks = threading.Semaphore(0)
-            acceptor._watcher._pending = lambda: bool(ticks.release())  # type: ignore[func-returns-value]
+            acceptor._run._watcher._pending = lambda: bool(ticks.release())  # type: ignore[func-returns-value]
             for _ in range(3):  # so that there were two whole ticks in which it could have been logged again
                 assert ticks.acquire(timeout=PATIENCE)
             gate.set()

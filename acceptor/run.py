@@ -1,0 +1,209 @@
+"""An acceptor between start and stop: its sockets, its connections, the thread of its own.
+
+Here are the steps that a taskmaster makes its loops of, and the phases in which all of it stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from acceptor.connection import STOPPING, Connection
+from acceptor.listener import Accepted, Listener
+from acceptor.phases import End
+from acceptor.registry import CLOSING, WAITING, Registry
+from acceptor.service import Service
+from acceptor.settings import TICK
+from acceptor.violations import ProtocolError
+from acceptor.watcher import Watcher
+from taskmaster.base import AcceptorSteps, Taskmaster, TaskmasterBusyError
+
+__all__ = ["Run", "StopReport"]
+
+logger = logging.getLogger("acceptor")
+
+_FULL = "The server is full; try again in a moment."
+_GRACE = 2.0
+"""Seconds that threads have to end after their connections have been cut: they notice within a TICK, or two, which is
+what they have if somebody is in a hurry. A handler that does not look at its connection meanwhile is not interrupted:
+nothing in Python can do that safely."""
+_LOOK = 0.1
+"""Seconds between two looks, while it stops, at whether it is to hurry."""
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """What `stop` had to do. Falsy if nothing was lost."""
+
+    cut: tuple[str, ...] = ()
+    """Connections that were cut in the middle of something: "203.0.113.7:49152 (handling)"."""
+    stuck: tuple[str, ...] = ()
+    """Threads that did not end even then; they are daemons, and end with the process or with their handler."""
+
+    def __bool__(self) -> bool:
+        return bool(self.cut or self.stuck)
+
+
+class Run:
+    """Made and stopped by the acceptor, one of them at a time. The steps are for any number of threads at once."""
+
+    def __init__(self, service: Service, registry: Registry, listener: Listener, taskmaster: Taskmaster) -> None:
+        self._service = service
+        self._registry = registry
+        self._listener = listener
+        self._taskmaster = taskmaster
+        self._watcher: Watcher
+        self._name = ""
+        self._hurry: SimpleQueue[None] = SimpleQueue()
+        """Not empty: `stop` is to cut what is left. Its `put` may be called by a signal handler, unlike Event.set."""
+        registry.open(True)
+
+    def begin(self, acceptor: AcceptorSteps) -> None:
+        """Start the watcher, and let the taskmaster run `acceptor`. Raises what they raise; then nothing is left."""
+        self._name = acceptor.name
+        try:
+            self._watcher = Watcher(self._service, self._registry, self._listener.pending, self._close)
+            self._watcher.start(self._taskmaster.start_thread, f"watcher-{acceptor.name}")
+        except BaseException:
+            self._listener.stop()
+            self._listener.close()
+            raise
+        try:
+            self._taskmaster.execute_acceptor(acceptor)
+        except TaskmasterBusyError:
+            self._listener.stop()
+            self._close_everything()
+            raise
+        except BaseException:
+            self.hurry()
+            self.stop(0.0, 0.0)
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """The thread of its own has not ended. Any thread."""
+        return self._watcher.alive
+
+    # The steps: see taskmaster.base.AcceptorSteps.
+
+    def accept(self, timeout: float | None = None) -> Connection | None:
+        while (accepted := self._listener.accept(timeout)) is not None:
+            if (connection := self._admit(accepted)) is not None:
+                return connection
+        return None
+
+    def process(self, connection: Connection) -> None:
+        if not self._registry.begin(connection):
+            return  # it waited for a thread past the deadline: `stop` answers it, or has done so
+        me = threading.get_ident()
+        end = End.CLOSE
+        try:
+            end = connection.serve()
+        except Exception:
+            logger.exception("%s: this is a bug in the server; closing", connection)
+        finally:
+            if end is End.LINGER and self._registry.hand_over(connection, me):
+                self._watcher.linger(connection)
+            elif self._registry.remove(connection, me) and end is not End.DETACHED:
+                connection.close()
+
+    def refuse(self, connection: Connection) -> None:
+        if self._registry.hand_over(connection, WAITING):  # else it came too late: `stop` has answered it
+            self._watcher.refuse(connection, _FULL)
+
+    def abandon(self, connection: Connection) -> None:
+        if self._registry.remove(connection, WAITING):
+            connection.close()
+
+    # Stopping, in phases.
+
+    def hurry(self) -> None:
+        """Have `stop` cut what is left, now or when it is called. Any thread, and signal handlers."""
+        self._hurry.put(None)
+
+    def stop(self, deadline: float, leave: float) -> StopReport:
+        """What `Acceptor.stop` does; seconds, both.
+
+        What a thread of the taskmaster may block in, and what ends that here:
+
+            accept()                 listener.stop()
+            recv, while idle         it sees `service.stopping` within a TICK
+            recv, send, in between   the client; past the deadline it sees `service.cut` within a TICK
+            a detached connection    whoever has it; connection.cut() past the deadline
+            a handler                itself; after the deadline and _GRACE it is reported as stuck
+        """
+        # 0. Everybody learns that it leaves.
+        self._service.leaving = True
+        if leave and not self._hurried:
+            try:
+                self._hurry.get(timeout=leave)
+                self._hurry.put(None)
+            except Empty:
+                pass
+        # 1. No new connections, and no further request on those there are.
+        self._service.stopping = True
+        self._listener.stop()
+        # 2. Everything in progress gets its answer, and every thread is joined.
+        late = self._shut_down_taskmaster(deadline)
+        cut: list[str] = []
+        if late:
+            # 3. Past the deadline: cut what is in progress.
+            self._registry.open(False)
+            self._service.cut = True
+
+            def note(connection: Connection, owner: int) -> None:
+                if connection.phase.in_progress:
+                    cut.append(str(connection))
+                connection.cut()
+
+            self._registry.each(note)
+            late = self._taskmaster.shutdown(min(_GRACE, 2 * TICK) if self._hurried else _GRACE)
+        # 4. Nobody is left who could accept; close what is open.
+        self._close_everything()
+        report = StopReport(tuple(cut), tuple(late))
+        if report:
+            logger.warning("%s stopped; past the deadline of %g s it cut %s%s", self._name, deadline,
+                           ", ".join(cut) or "nothing",
+                           f"; threads that have not ended: {', '.join(late)}" if late else "")
+        return report
+
+    @property
+    def _hurried(self) -> bool:
+        return not self._hurry.empty()
+
+    def _shut_down_taskmaster(self, deadline: float) -> Sequence[str]:
+        """Wait for its threads until the deadline, or until somebody is in a hurry; the names of those left."""
+        end = time.monotonic() + deadline
+        while True:
+            left = 0.0 if self._hurried else max(0.0, end - time.monotonic())
+            late = self._taskmaster.shutdown(min(left, _LOOK))
+            if not late or left <= _LOOK:
+                return late
+
+    def _close_everything(self) -> None:
+        """Answer whoever still waits for a thread, and give everything back to the system."""
+        while (accepted := self._listener.take_drained()) is not None:
+            self._admit(accepted)
+        for connection, owner in self._registry.items():
+            if owner == WAITING and self._registry.hand_over(connection, WAITING):
+                self._watcher.refuse(connection, STOPPING)
+        self._watcher.stop(linger=not self._hurried)
+        self._listener.close()
+
+    def _admit(self, accepted: Accepted) -> Connection | None:
+        """Enter it in the registry; None if it is one too many, and is refused."""
+        connection = Connection(*accepted, self._service)
+        if (reason := self._registry.add(connection)) is None:
+            return connection
+        self._service.compliance.log_refusal(connection.peer, ProtocolError(503, reason))
+        self._watcher.refuse(connection, _FULL)
+        return None
+
+    def _close(self, connection: Connection) -> None:
+        """For the watcher: it is done with `connection`."""
+        if self._registry.remove(connection, CLOSING):
+            connection.close()
