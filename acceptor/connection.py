@@ -14,10 +14,10 @@ import time
 
 from acceptor import access
 from acceptor.exchange import Exchange
+from acceptor.fields import phrase
 from acceptor.framing import error_bytes
 from acceptor.heads import RequestHead
 from acceptor.listen_socket import plain_address
-from acceptor.messages import phrase
 from acceptor.phases import End, Phase
 from acceptor.proxy_protocol import ProxyHeaderError, parse
 from acceptor.service import Service

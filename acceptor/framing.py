@@ -14,8 +14,9 @@ from email.utils import formatdate
 from functools import lru_cache
 from itertools import starmap
 
+from acceptor.fields import check_field, check_reason, phrase
 from acceptor.heads import RequestHead
-from acceptor.messages import Response, check_field, check_reason, file_size, phrase
+from acceptor.messages import Response, file_size
 
 __all__ = ["CONTINUE", "LAST_CHUNK", "Framing", "Plan", "chunk", "error_bytes", "informational_bytes", "plan"]
 

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 from urllib.parse import unquote
 
-from acceptor.grammar import TCHAR
+from acceptor.fields import check_reason, encode_headers, phrase
 
 if TYPE_CHECKING:
     from acceptor.stream import Socket
@@ -197,7 +195,7 @@ class Request:
         if not isinstance(status, int) or not 102 <= status <= 199:
             raise ValueError(f"status={status!r}: pass the status of an interim response, 102 to 199")
         if self._exchange is not None:
-            self._exchange.send_informational(status, _encode_headers(headers))
+            self._exchange.send_informational(status, encode_headers(headers))
 
     def begin(self, response: Response) -> Callable[[bytes], None]:
         """Begin `response` before the handler returns: for one whose body is pushed rather than made by an iterator.
@@ -272,7 +270,7 @@ class Response:
             raise TypeError(f"body={body!r} ({type(body).__name__}): pass str, bytes, a binary file, or an iterable of "
                             "bytes")
         self.body = body
-        self.headers = _encode_headers(headers)
+        self.headers = encode_headers(headers)
         if body != b"" and not any(name == b"content-type" for name, _ in self.headers):
             self.headers.append((b"content-type", kind.encode()))
 
@@ -310,17 +308,6 @@ class ClientDisconnectedError(ConnectionError):
     """The client is gone. A handler need not catch it: nobody is left to answer, and it is not logged as an error."""
 
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
-    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
-}
-"""As RFC 9110 section 15 has them, which Python before 3.13 does not."""
-
-
-def phrase(status: int) -> str:
-    """The standard reason phrase of `status`, or "" if it has none."""
-    return _PHRASES.get(status, "")
-
-
 def as_response(value: object, handler: object) -> Response:
     """What `handler` returned, as a Response; TypeError that names the handler and the fix if it is none."""
     if isinstance(value, Response):
@@ -353,50 +340,3 @@ def file_size(body: Body) -> int | None:
         return max(0, status.st_size - body.tell()) if stat.S_ISREG(status.st_mode) else None  # type: ignore[union-attr]
     except (OSError, ValueError):  # a pipe, or closed
         return None
-
-
-_NAME = re.compile(TCHAR + rb"+")
-"""RFC 9110 section 5.1: token."""
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
-"""RFC 9110 section 5.5: no control byte but tab, and no white space around."""
-
-
-_REASON = re.compile("[\t\x20-\x7e\x80-\xff]*")
-
-
-def check_field(name: bytes, value: bytes) -> None:
-    """ValueError if these cannot be a header field: RFC 9110 sections 5.1 and 5.5."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may stand in one")
-    if _BAD_VALUE.search(value):
-        raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
-                         "white space at an end; remove it")
-
-
-def check_reason(reason: str) -> bytes:
-    """`reason` as bytes; ValueError if it cannot be a reason phrase (RFC 9112 section 4)."""
-    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
-        raise ValueError(f"reason={reason!r:.80}: pass a str within latin-1, without control characters")
-    return reason.encode("latin-1")
-
-
-def _encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    if not isinstance(headers, Iterable):
-        raise TypeError(f"headers={headers!r}: pass a mapping, or pairs of a name and a value")
-    encoded = []
-    for pair in headers.items() if isinstance(headers, Mapping) else headers:
-        try:
-            name, value = (part.encode("latin-1") for part in pair)
-            if isinstance(pair, str):  # of two characters
-                raise TypeError
-        except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
-            raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
-        check_field(name, value)
-        name = name.lower()
-        if name == b"transfer-encoding":
-            raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
-        if name == b"content-length" and not (value.isdigit() and len(value) < 19):  # 19 digits overflow 63 bits
-            raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; give one, or leave it "
-                             "out")
-        encoded.append((name, value))
-    return encoded

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from acceptor.fields import phrase
 from acceptor.framing import CONTINUE, LAST_CHUNK, Framing, Plan, chunk, error_bytes, plan
 from acceptor.heads import RequestHead
-from acceptor.messages import Response, phrase
+from acceptor.messages import Response
 from acceptor.sending import ResponseBodyError, close_body, send
 from acceptor.service import Service
 from acceptor.stream import Stream

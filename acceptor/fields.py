@@ -1,0 +1,70 @@
+"""The parts of a response's head, checked: names and values of fields, the reason phrase.
+
+What a handler puts there must not be able to end a line, or everything behind it would be ours no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+
+from acceptor.grammar import TCHAR
+
+__all__ = ["check_field", "check_reason", "encode_headers", "phrase"]
+
+_NAME = re.compile(TCHAR + rb"+")
+"""RFC 9110 section 5.1: token."""
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
+"""RFC 9110 section 5.5: no control byte but tab, and no white space around."""
+_REASON = re.compile("[\t\x20-\x7e\x80-\xff]*")
+"""RFC 9112 section 4: no control byte but tab."""
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+}
+"""As RFC 9110 section 15 has them, which Python before 3.13 does not."""
+
+
+def phrase(status: int) -> str:
+    """The standard reason phrase of `status`, or "" if it has none."""
+    return _PHRASES.get(status, "")
+
+
+def check_field(name: bytes, value: bytes) -> None:
+    """ValueError if these cannot be a header field: RFC 9110 sections 5.1 and 5.5."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"header name {name!r}: only letters, digits and !#$%&'*+-.^_`|~ may stand in one")
+    if _BAD_VALUE.search(value):
+        raise ValueError(f"header {name.decode()}: value {value!r} holds a control byte (a line end, perhaps) or "
+                         "white space at an end; remove it")
+
+
+def check_reason(reason: str) -> bytes:
+    """`reason` as bytes; ValueError if it cannot be a reason phrase (RFC 9112 section 4)."""
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        raise ValueError(f"reason={reason!r:.80}: pass a str within latin-1, without control characters")
+    return reason.encode("latin-1")
+
+
+def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """`headers`, a mapping or pairs, as bytes, the names in lower case; TypeError or ValueError, with the fix, if they
+    cannot stand in a response."""
+    if not isinstance(headers, Iterable):
+        raise TypeError(f"headers={headers!r}: pass a mapping, or pairs of a name and a value")
+    encoded = []
+    for pair in headers.items() if isinstance(headers, Mapping) else headers:
+        try:
+            name, value = (part.encode("latin-1") for part in pair)
+            if isinstance(pair, str):  # of two characters
+                raise TypeError
+        except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
+            raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
+        check_field(name, value)
+        name = name.lower()
+        if name == b"transfer-encoding":
+            raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
+        if name == b"content-length" and not (value.isdigit() and len(value) < 19):  # 19 digits overflow 63 bits
+            raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; give one, or leave it "
+                             "out")
+        encoded.append((name, value))
+    return encoded
