@@ -54,7 +54,7 @@ class Exchange:
     Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
     """
 
-    __slots__ = ("_begun", "_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience",
+    __slots__ = ("_begun", "_body", "_broken", "_client", "_connection", "_detached", "_handling", "_head", "_patience",
                  "_planned", "_scheme", "_started")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
@@ -66,6 +66,8 @@ class Exchange:
         self._planned: Plan | None = None
         self._begun: Response | None = None
         """The response that the handler has begun before it returned."""
+        self._broken = False
+        """Something that the handler sent could not be sent whole: nothing may follow it."""
         self._handling = True
         """The handler has not returned yet."""
         self._detached = False
@@ -124,6 +126,10 @@ class Exchange:
         return self._connection.service.multiprocess
 
     @property
+    def detached(self) -> bool:
+        return self._detached
+
+    @property
     def stopping(self) -> bool:
         return self._connection.service.last_responses
 
@@ -145,6 +151,11 @@ class Exchange:
         stream.begin_response()
 
         def write(data: bytes) -> None:
+            if not self._handling:
+                raise RuntimeError("write() after the handler has returned; what is still to be sent belongs in the "
+                                   "response's body")
+            if not isinstance(data, bytes):
+                raise TypeError(f"write({data!r:.80}): pass bytes, not {type(data).__name__}")
             with self._writing():
                 send_piece(stream, planned, data)
 
@@ -170,12 +181,15 @@ class Exchange:
     def _writing(self) -> Iterator[None]:
         """The handler sends something itself: what goes wrong there it can tell from errors of its own."""
         connection = self._connection
+        if self._broken:
+            raise ClientDisconnectedError(f"{connection.peer}: what was sent before could not be sent whole")
         phase = connection.phase
         connection.phase = Phase.WRITING
         try:
             yield
         except OSError as error:
-            self._reset_if_started()
+            self._broken = True
+            connection.stream.reset_when_closed()
             raise ClientDisconnectedError(f"{connection.peer}: {error or 'it does not read its response'}") from None
         finally:
             connection.phase = phase
@@ -235,6 +249,8 @@ class Exchange:
         try:
             try:
                 answer = handler(request)
+                if (self._begun is not None and answer is not self._begun) or self._detached:
+                    self._close_body(answer.body if isinstance(answer, Response) else b"")
                 if self._begun is not None and answer is not self._begun:
                     raise TypeError(f"the handler returned {answer!r:.80} and has begun {self._begun!r}: it must "
                                     "return the response that it has begun")
@@ -244,6 +260,8 @@ class Exchange:
                     raise
                 return error.response
         except ClientDisconnectedError:
+            if self._begun is not None:
+                self._close_body(self._begun.body)
             raise
         except BaseException:  # SystemExit too: a handler ends its request, never the thread
             logger.exception("%s: the handler failed", self)
@@ -259,8 +277,8 @@ class Exchange:
         """Send the response, and close its body."""
         connection, head, body = self._connection, self._head, response.body
         stream = connection.stream
-        if self._begun is not None and response is not self._begun:
-            self._forget_begun(body)
+        if self._broken or (self._begun is not None and response is not self._begun):
+            self._forget_begun(response)
         streamed = not isinstance(body, bytes) or self._begun is not None
         keep_alive = self._would_keep_alive() and (streamed or self._discard_body())
         try:
@@ -288,14 +306,13 @@ class Exchange:
             return End.LINGER
         return End.CLOSE
 
-    def _forget_begun(self, body: Body) -> None:
-        """The handler has failed since it began a response. If some of that has been sent, ConnectionAbortedError, and
-        the connection is cut; otherwise there is another answer, with `body`."""
-        assert self._begun is not None
-        assert self._planned is not None
-        self._close_body(self._begun.body)
-        if self._planned.started:
-            self._close_body(body)
+    def _forget_begun(self, response: Response) -> None:
+        """The handler has failed since it began a response, or has not heeded that it could not be sent. If something
+        has been sent, ConnectionAbortedError, and the connection is cut; otherwise there is `response` instead."""
+        if self._begun is not None and self._begun is not response:
+            self._close_body(self._begun.body)
+        if self._broken or (self._planned is not None and self._planned.started):
+            self._close_body(response.body)
             self._connection.stream.reset_when_closed()
             raise ConnectionAbortedError("the handler failed after it had begun its response")
         self._begun = self._planned = None
@@ -326,13 +343,13 @@ class Exchange:
             logger.error("%s: the response failed: %s", self, error, exc_info=cause)
             response = _internal_error()
         if started:
-            self._connection.stream.reset_when_closed()
+            self._reset_if_started()
             raise ConnectionAbortedError("the response failed halfway")
         return response
 
     def _reset_if_started(self) -> None:
-        """The response stops where it is, for whatever reason."""
-        if self._planned is not None and self._planned.started:
+        """The response stops where it is, for whatever reason; if that is its end, the client has all of it."""
+        if self._planned is not None and self._planned.started and not self._planned.whole:
             self._connection.stream.reset_when_closed()
 
     def _close_body(self, body: Body) -> None:

@@ -51,6 +51,11 @@ class Plan:
     sent: int = 0
     """Bytes of the body that have been sent, by whoever sends it."""
 
+    @property
+    def whole(self) -> bool:
+        """The client has, or will have, all that the head announces, and can tell that it has."""
+        return self.started and self.framing is Framing.LENGTH and self.sent == self.length
+
 
 def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: bool = False) -> Plan:
     """Decide on the framing of `response` to `request` and write its head.

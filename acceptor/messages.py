@@ -92,6 +92,8 @@ class _Exchange(Protocol):
     def multiprocess(self) -> bool: ...
     @property
     def stopping(self) -> bool: ...
+    @property
+    def detached(self) -> bool: ...
     def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
     def begin(self, response: Response) -> Callable[[bytes], None]: ...
     def detach(self) -> Detached: ...
@@ -185,6 +187,11 @@ class Request:
         """The server stops: a handler that goes on for long, with events to send perhaps, should come to its end."""
         return self._exchange is not None and self._exchange.stopping
 
+    @property
+    def detached(self) -> bool:
+        """The connection has been taken over: see `detach`."""
+        return self._exchange is not None and self._exchange.detached
+
     def send_informational(self, status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         """Send an interim response now, such as `103 Early Hints` (RFC 8297). Blocks for as long as sending does.
 
@@ -194,8 +201,11 @@ class Request:
         """
         if not isinstance(status, int) or not 102 <= status <= 199:
             raise ValueError(f"status={status!r}: pass the status of an interim response, 102 to 199")
+        fields = encode_headers(headers)
+        if any(name == b"content-length" for name, _ in fields):
+            raise ValueError("Content-Length: an interim response has no body (RFC 9110 section 8.6); leave it out")
         if self._exchange is not None:
-            self._exchange.send_informational(status, encode_headers(headers))
+            self._exchange.send_informational(status, fields)
 
     def begin(self, response: Response) -> Callable[[bytes], None]:
         """Begin `response` before the handler returns: for one whose body is pushed rather than made by an iterator.

@@ -38,20 +38,22 @@ def send(stream: Stream, planned: Plan, body: Body) -> int:
     exact = planned.framing is Framing.LENGTH and not planned.started
     if exact and isinstance(body, bytes) and len(body) == planned.length:
         planned.started = True
-        planned.sent = len(body)
         if len(body) <= _SMALL:
             stream.send(planned.head + body)
         else:
             stream.send(planned.head, more=True)
             stream.send(body)
-        return len(body)
+        planned.sent = len(body)
+        return planned.sent
     read: Callable[[int], bytes] | None = getattr(body, "read", None)
     if isinstance(body, bytes):
         pieces: Iterable[object] = (body,)
     elif read is None:
         pieces = body
-    elif planned.framing is Framing.LENGTH and file_size(body) is not None and stream.can_sendfile:
-        return _send_file(stream, planned, cast(BinaryIO, body))
+    elif planned.framing is Framing.LENGTH and file_size(body) is not None:
+        if stream.can_sendfile:
+            return _send_file(stream, planned, cast(BinaryIO, body))
+        pieces = iter(lambda: read(min(_BLOCK, planned.length - planned.sent)), b"")  # no more of it, as sendfile does
     else:
         pieces = iter(lambda: read(_BLOCK), b"")
     for data in _made(pieces):

@@ -19,6 +19,9 @@ whose name the application may want for a package of its own.
 from __future__ import annotations
 
 import inspect
+import itertools
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -26,13 +29,15 @@ from types import TracebackType
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
-from acceptor.messages import Body, BodyError, Request, Response
+from acceptor.messages import Body, BodyError, ClientDisconnectedError, Request, Response, file_size
 
 __all__ = ["WSGI", "Application", "FileWrapper", "is_wsgi"]
 
 Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+logger = logging.getLogger("acceptor")
 
 _NOT_THEIRS = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
                          "transfer-encoding", "upgrade"})
@@ -51,7 +56,7 @@ class FileWrapper:
     """`wsgi.file_wrapper`: a file to be sent by the quickest way there is, sendfile(2) where that is possible.
 
     filelike: anything with read(size); from where it stands to its end, or for as many bytes as Content-Length says.
-    block_size: bytes read at a time, if it is not sent by sendfile.
+    block_size: bytes read at a time by whoever iterates over it, as middleware does. The server has a size of its own.
     """
 
     def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
@@ -71,18 +76,25 @@ class WSGI:
         is not below it is answered 404. Give it to a proxy's target that keeps the prefix.
 
     The environ has, besides what PEP 3333 asks for: REMOTE_ADDR and REMOTE_PORT of the client (whom a trusted proxy
-    names, if there is one), REQUEST_URI and RAW_URI (the target as sent), HTTPS=on, wsgi.input_terminated (reading
-    wsgi.input ends where the body does, chunked ones included), wsgi.early_hints (call it with header pairs, and a 103
-    is sent: RFC 8297), and acceptor.request, the Request itself. Header names with an underscore are left out: in the
-    environ they would look like those with a hyphen, which a proxy in front may have checked.
+    names, if there is one; REMOTE_ADDR is empty over a UNIX socket, and REMOTE_PORT absent where nobody says it),
+    REQUEST_URI and RAW_URI (the target as sent), HTTPS=on, wsgi.input_terminated (reading wsgi.input ends where the
+    body does, chunked ones included), wsgi.early_hints (call it with header pairs, and a 103 is sent: RFC 8297), and
+    acceptor.request, the Request itself. Header names with an underscore are left out: in the environ they would look
+    like those with a hyphen, which a proxy in front may have checked. `OPTIONS *` has an empty PATH_INFO.
 
-    TypeError if `app` cannot be called that way.
+    What an application sends beyond its Content-Length is left out, and logged; write() raises for it. A body of one
+    piece has the length that it has, whatever Content-Length says. If the request's body could not be read (BodyError)
+    and the application fails, or answers 400 and above, the client gets the status that fits: 400, 408, 413 or 431.
+
+    TypeError or ValueError if `app` cannot be called that way, or `script_name` is no path.
     """
 
     def __init__(self, app: Application, *, script_name: str = "") -> None:
-        if not is_wsgi(app):
+        if not is_wsgi(app) and not _takes(_own_signature(app), 2):
             raise TypeError(f"app={app!r}: it takes one argument, a Request, and so is a handler: pass it to Acceptor "
                             "as it is; a WSGI application takes (environ, start_response)")
+        if not isinstance(script_name, str):
+            raise TypeError(f'script_name={script_name!r}: pass a str such as "/shop", or "" for none')
         if script_name and (not script_name.startswith("/") or script_name.endswith("/")):
             raise ValueError(f'script_name={script_name!r}: write a path such as "/shop", or "" for none')
         self.app = app
@@ -98,11 +110,11 @@ class WSGI:
         """PEP 3333, "environ Variables"; None if the path is not below where the application is mounted."""
         target, scheme = request.target, request.scheme
         path, _, query = target.partition("?")
-        if not path.startswith("/") and "://" in path:  # RFC 9112 section 3.2.2
-            path = "/" + path.partition("://")[2].partition("/")[2]
+        if not path.startswith("/"):
+            path = _without_authority(path)
         # As the PEP has it, bytes that look like text: the application knows, or guesses, in which encoding.
         path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
-        if self._script_name:
+        if self._script_name and path:
             if path != self._script_name and not path.startswith(self._script_name + "/"):
                 return None
             path = path[len(self._script_name):]
@@ -120,7 +132,6 @@ class WSGI:
             "SERVER_PROTOCOL": f"HTTP/{request.version}",
             "SERVER_SOFTWARE": _SOFTWARE,
             "REMOTE_ADDR": "" if client == "unix" else client,
-            "REMOTE_PORT": str(client_port) if client_port else "",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scheme,
             "wsgi.input": request.body,
@@ -133,6 +144,8 @@ class WSGI:
             "wsgi.early_hints": lambda headers: request.send_informational(103, headers),
             "acceptor.request": request,
         }
+        if client_port:
+            environ["REMOTE_PORT"] = str(client_port)
         if scheme == "https":
             environ["HTTPS"] = "on"
         for raw_name, raw_value in request.headers.raw:
@@ -150,21 +163,23 @@ class WSGI:
 def is_wsgi(app: object) -> bool:
     """Whether `app` takes (environ, start_response), rather than a Request as a handler does.
 
+    What can be called both ways is taken for an application, unless its first parameter is called `request`, or it is
+    a decorated function (functools.wraps) that takes a Request; but not if the decorator passes on no arguments by
+    name, as Werkzeug's Request.application, which makes an application of such a function.
+
     TypeError if it takes neither, with the fix.
     """
     if not callable(app):
         raise TypeError(f"{app!r} ({type(app).__name__}) cannot be called: pass a WSGI application or a handler")
     called = app if inspect.isroutine(app) or isinstance(app, type) else app.__call__
-    try:
-        signature = inspect.signature(app)
-    except (TypeError, ValueError):  # of C code it may be unknown
-        return True
-    if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(app):
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (app, called)):
         raise TypeError(f"{app!r} is asynchronous, as ASGI applications are; this server runs WSGI applications and "
                         "handlers, on threads. Django has both: point to its wsgi.py")
+    if (signature := _own_signature(app)) is None:  # of C code it may be unknown
+        return True
     one, two = _takes(signature, 1), _takes(signature, 2)
     if one and two:
-        return next(iter(signature.parameters)) != "request"
+        return _rather_two(app, signature)
     if one or two:
         return two
     if _takes(signature, 3):
@@ -175,12 +190,28 @@ def is_wsgi(app: object) -> bool:
                     f"Request{hint}")
 
 
-def _takes(signature: inspect.Signature, count: int) -> bool:
+def _rather_two(app: Callable[..., Any], signature: inspect.Signature) -> bool:
+    """Of what takes one argument as well as two: whether two are meant."""
+    parameters = list(signature.parameters.values())
+    if parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return parameters[0].name != "request"
+    decorated = inspect.signature(app)
+    return _takes(decorated, 2) or not _takes(decorated, 1) or len(parameters) == 1
+
+
+def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
+    """How it can be called, be it a decorator's doing or not; None if that is unknown."""
     try:
-        signature.bind(*range(count))
+        return inspect.signature(app, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: inspect.Signature | None, count: int) -> bool:
+    try:
+        return signature is None or bool(signature.bind(*range(count)))
     except TypeError:
         return False
-    return True
 
 
 class _Call:
@@ -189,20 +220,29 @@ class _Call:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._response: Response | None = None
-        """Made by start_response; it can be replaced until it has been begun."""
+        """Made by start_response; it can be replaced until it has been begun. None again once it is the acceptor's: its
+        body may know start_response, and that would be a circle."""
         self._write: Callable[[bytes], None] | None = None
         """Once it has been begun."""
+        self._written = 0
+        """Bytes, by that."""
         self._returned = False
         """The response is with the acceptor."""
 
     def run(self, app: Application, environ: Environ) -> Response:
-        result = app(environ, self._start_response)
+        result: Iterable[bytes] | None = None
         try:
+            result = app(environ, self._start_response)
+            if self._request.detached:  # nobody wants an answer
+                self._close_failed(result)
+                return Response()
             response = self._finish(result)
-        except BaseException:
-            _close(result)
+        except BaseException as error:
+            self._close_failed(result)
+            if isinstance(error, Exception) and not isinstance(error, ClientDisconnectedError):
+                self._blame_body(error)
             raise
-        self._returned = True
+        self._response, self._returned = None, True
         return response
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -231,28 +271,38 @@ class _Call:
             self._write = self._request.begin(self._response)
         if self._write is not None:
             self._write(data)
+            self._written += len(data)
 
     def _finish(self, result: Iterable[bytes]) -> Response:
         """The response, with the rest of its body."""
-        if isinstance(result, (str, bytes)):
+        if result is None or isinstance(result, (str, bytes)):
             raise TypeError(f"the application returned {result!r:.80}: it must return an iterable of bytes, such as "
                             "[body]")
-        body: Body
-        if isinstance(result, FileWrapper) and self._response is not None:
-            body = cast(Body, result.filelike)
-        elif (isinstance(result, (list, tuple)) and len(result) < 2 and not hasattr(result, "close")
-              and self._response is not None):
-            body = _checked(*result) if result else b""  # one piece: its length is known (PEP, "Content-Length")
-        else:
+        body = self._whole(result)
+        if body is None:
             body = self._pieces(result)
         if (response := self._response) is None:
             raise AssertionError("the application has returned and yielded without calling start_response()")
-        error = self._request.body_error
-        if error is not None and response.status >= 400 and self._write is None:
-            # It could not read the body, and answers as it can, 400 or 500: what was wrong, we know better.
-            raise BodyError(error)
+        if response.status >= 400:
+            self._blame_body(None)
         response.body = body
         return response
+
+    def _whole(self, result: Iterable[bytes]) -> Body | None:
+        """A body whose length is known, or that can be sent by sendfile(2); None if it has to go piece by piece."""
+        response = self._response
+        if response is None or self._write is not None:
+            return None
+        if type(result) is FileWrapper:  # a subclass may make something else of it
+            size = file_size(result.filelike)
+            if size is not None and _announced(response) is None:
+                response.headers.append((b"content-length", b"%d" % size))
+            return cast(Body, result.filelike) if size is not None and self._request.tls is None else None
+        if isinstance(result, (list, tuple)) and len(result) < 2 and not hasattr(result, "close"):
+            piece = _checked(*result) if result else b""  # its length is known (PEP, "Content-Length")
+            # Nothing, in answer to a HEAD, says nothing about the length that the answer to a GET has.
+            return piece if piece or self._request.method != "HEAD" else None
+        return None
 
     def _pieces(self, result: Iterable[bytes]) -> Body:
         """All of `result`, of which the first piece that is not empty has been made, and with it the status."""
@@ -262,20 +312,50 @@ class _Call:
             for piece in pieces:
                 if first := _checked(piece):
                     break
-        return _Pieces(first, pieces, result)
+        announced = _announced(self._response)
+        left = None if announced is None else max(0, announced - self._written)
+        return _Pieces(self._request, first, pieces, result, left)
+
+    def _blame_body(self, error: Exception | None) -> None:
+        """BodyError, if it is the request's body that could not be read, and nothing has been sent: the application has
+        failed or answers as it can, 400 or 500, and we know better what was wrong."""
+        status = self._request.body_error
+        if status is not None and self._write is None:
+            raise BodyError(status) from error
+
+    def _close_failed(self, result: object) -> None:
+        """After an error, which another one must not hide."""
+        try:
+            _close(result)
+        except Exception:
+            logger.exception("%r: close() of what the application returned failed", self._request)
 
 
 class _Pieces:
-    """An iterator that has been looked into, with the close() of what it came from."""
+    """What the application has returned, an iterator of which has been looked into.
 
-    def __init__(self, first: bytes, rest: Iterator[bytes], result: object) -> None:
+    left: bytes that may be sent of it; None: any number. What goes beyond is neither sent nor asked for.
+    """
+
+    def __init__(self, request: Request, first: bytes, rest: Iterator[bytes], result: object, left: int | None) -> None:
+        self._request = request
         self._first = first
         self._rest = rest
         self._result = result
+        self._left = left
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._first
-        yield from self._rest
+        first, self._first = self._first, b""
+        # Not `yield from`: if its iterator is dropped halfway, that closes the other one too, and so does `close`.
+        for piece in itertools.chain((first,), self._rest):
+            if self._left is not None:
+                if len(_checked(piece)) > self._left:
+                    logger.warning("%r: the application's body is longer than its Content-Length; the rest is left out",
+                                   self._request)
+                    yield piece[:self._left]
+                    return
+                self._left -= len(piece)
+            yield piece
 
     def close(self) -> None:
         result, self._result = self._result, None
@@ -293,38 +373,71 @@ def _checked(piece: object) -> bytes:
     return piece
 
 
+_STATUS = re.compile("([2-9][0-9]{2})(?: (.*))?", re.DOTALL)
+
+
 def _response(status: str, headers: list[tuple[str, str]]) -> Response:
-    """What start_response was called with, checked; TypeError or ValueError."""
-    if not isinstance(status, str) or len(status) < 4 or not status[:3].isdecimal() or status[3] != " ":
-        raise ValueError(f'start_response({status!r}): the status is a str such as "200 OK"')
+    """What start_response was called with, checked; TypeError or ValueError.
+
+    Without a reason it has the standard one: the PEP asks for one, and not every application heeds it.
+    """
+    found = _STATUS.fullmatch(status) if isinstance(status, str) else None
+    if found is None:
+        raise ValueError(f'start_response({status!r:.80}): the status is a str such as "200 OK", from 200 to 999')
     kept = []
-    for name, value in headers:
-        if name.lower() not in _NOT_THEIRS or (name.lower() == "connection" and "close" in value.lower()):
-            kept.append((name, value.strip(" \t")))
-    return Response(b"", int(status[:3]), kept, reason=status[4:])
+    for pair in headers:
+        try:
+            name, value = pair
+            lower, value = name.lower(), value.strip(" \t")
+        except (AttributeError, TypeError, ValueError):
+            raise TypeError(f"start_response(): header {pair!r:.80}: pass a tuple of a name and a value, both str"
+                            ) from None
+        if lower not in _NOT_THEIRS or (lower == "connection" and "close" in value.lower()):
+            kept.append((name, value))
+    return Response(b"", int(found[1]), kept, reason=found[2])
+
+
+def _announced(response: Response | None) -> int | None:
+    """Its Content-Length; of several, the last, which is the one that is sent."""
+    if response is not None:
+        for name, value in reversed(response.headers):
+            if name == b"content-length":
+                return int(value)
+    return None
+
+
+def _without_authority(path: str) -> str:
+    """The path of a target that is no path: RFC 9112 sections 3.2.2 (http://host/path) and 3.2.4 (*)."""
+    if path == "*":
+        return ""
+    return "/" + (path.partition("://")[2].partition("/")[2] if "://" in path else path)
 
 
 _keys: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-"""Environ keys by header name. Those that have been seen are remembered, up to a number; any thread may write it, the
-same value each time."""
+"""Environ keys by header name. Those that have been seen are remembered, up to a number and a size; any thread may
+write it, the same value each time."""
 
 
 def _key(name: bytes) -> str:
     if (key := _keys.get(name)) is None:
         key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        if len(_keys) < 500:
+        if len(_keys) < 500 and len(name) < 50:
             _keys[name] = key
     return key
 
 
+_HOST = re.compile("(.*?)(?::([0-9]*))?", re.DOTALL)
+
+
 def _server(request: Request) -> tuple[str, str]:
-    """SERVER_NAME and SERVER_PORT, which must not be empty: where the connection ends, or whom the request is for."""
+    """SERVER_NAME and SERVER_PORT, which must not be empty: where the connection ends, or, over a UNIX socket, whom the
+    request is for. IPv6 in brackets, as in a URL: RFC 3875 section 4.1.14."""
     name, port = request.local
     if port:
-        return name, str(port)
-    host = request.host
-    bare, _, digits = host.rpartition(":") if host.rpartition(":")[2].isdecimal() else (host, "", "")
-    return bare or "localhost", digits or ("443" if request.scheme == "https" else "80")
+        return f"[{name.partition('%')[0]}]" if ":" in name else name, str(port)
+    found = _HOST.fullmatch(request.host)
+    assert found is not None, "it matches everything"
+    return found[1] or "localhost", found[2] or ("443" if request.scheme == "https" else "80")
 
 
 _SOFTWARE = _software()

@@ -142,6 +142,7 @@ class Exchange:
     """What a request asks of the connection that it came over."""
 
     tls = None
+    detached = False
     body_error = 413
     stopping = True
     local = ("192.0.2.7", 8080)
@@ -150,11 +151,11 @@ class Exchange:
     trailers: ClassVar = [(b"x-sum", b"1"), (b"x-sum", b"2")]
 
     def __init__(self) -> None:
-        self.detached = Detached(socket.socket(), b"more")
+        self.taken = Detached(socket.socket(), b"more")
         self.written: list[bytes] = []
 
     def detach(self) -> Detached:
-        return self.detached
+        return self.taken
 
     def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.interim = (status, headers)
@@ -166,7 +167,7 @@ class Exchange:
 def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
     exchange = Exchange()
     request = Request("GET", "/", "1.1", Headers([]), exchange=exchange)
-    with exchange.detached.socket:
+    with exchange.taken.socket:
         assert request.trailers["X-Sum"] == "1, 2"
         assert request.stopping
         assert request.body_error == 413
@@ -175,7 +176,7 @@ def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
         assert exchange.interim == (103, [(b"link", b"</a>")])
         request.begin(Response())(b"piece")
         assert exchange.written == [b"piece"]
-        assert request.detach() is exchange.detached
+        assert request.detach() is exchange.taken
 
 
 def test_a_request_without_a_body_has_an_empty_one() -> None:
