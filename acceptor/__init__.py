@@ -16,7 +16,8 @@
     proxy_protocol  who the client is, behind proxies; forwarded, networks
 
     messages        Request, Response and errors: the contract with handlers; fields: what a header may be
-    wsgi            a WSGI application as a handler; health: answers for load balancers
+    wsgi            a WSGI application as a handler; environ: what it is given; interfaces: whether it is one
+    health          answers for load balancers
     access          the access log; testing: a fixture for pytest; cli: the command line
 """
 

@@ -2,7 +2,7 @@
 
     Acceptor(WSGI(app), port=8080, taskmaster=RecyclingTaskmaster()).serve_forever()
 
-What PEP 3333 calls the server is split here as the whole house is: this module makes the environ and turns what the
+What PEP 3333 calls the server is split here as the whole house is: this module turns what the
 application does into a Response, and the acceptor sends it. Three things of the PEP decide how:
 
     start_response may be called as late as when the first piece is asked for, and until that piece is sent it may be
@@ -18,22 +18,19 @@ whose name the application may want for a package of its own.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, TypeAlias, cast
-from urllib.parse import unquote_to_bytes
 
+from acceptor.environ import Environ, FileWrapper, make_environ
+from acceptor.interfaces import is_wsgi, takes
 from acceptor.messages import Body, BodyError, ClientDisconnectedError, Request, Response, file_size
 
 __all__ = ["WSGI", "Application", "FileWrapper", "is_wsgi"]
 
-Environ: TypeAlias = dict[str, Any]
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
@@ -43,30 +40,6 @@ _NOT_THEIRS = frozenset({"connection", "keep-alive", "proxy-authenticate", "prox
                          "transfer-encoding", "upgrade"})
 """PEP 3333, "Other HTTP Features": hop-by-hop headers are the server's. An application that sets one does no harm: it
 is left out. `Connection: close` is heeded."""
-
-
-def _software() -> str:
-    try:
-        return f"Taskmasters/{version('taskmasters')}"
-    except PackageNotFoundError:  # run from a checkout that has not been installed
-        return "Taskmasters"
-
-
-class FileWrapper:
-    """`wsgi.file_wrapper`: a file to be sent by the quickest way there is, sendfile(2) where that is possible.
-
-    filelike: anything with read(size); from where it stands to its end, or for as many bytes as Content-Length says.
-    block_size: bytes read at a time by whoever iterates over it, as middleware does. The server has a size of its own.
-    """
-
-    def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
-        self.filelike = filelike
-        self.block_size = block_size
-        if hasattr(filelike, "close"):
-            self.close = filelike.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.filelike.read(self.block_size), b"")
 
 
 class WSGI:
@@ -90,7 +63,7 @@ class WSGI:
     """
 
     def __init__(self, app: Application, *, script_name: str = "") -> None:
-        if not is_wsgi(app) and not _takes(_own_signature(app), 2):
+        if not is_wsgi(app) and not takes(app, 2):
             raise TypeError(f"app={app!r}: it takes one argument, a Request, and so is a handler: pass it to Acceptor "
                             "as it is; a WSGI application takes (environ, start_response)")
         if not isinstance(script_name, str):
@@ -101,118 +74,10 @@ class WSGI:
         self._script_name = script_name.encode().decode("latin-1")
 
     def __call__(self, request: Request) -> Response:
-        environ = self._environ(request)
+        environ = make_environ(request, self._script_name)
         if environ is None:
             return Response("Not Found\n", 404)
         return _Call(request).run(self.app, environ)
-
-    def _environ(self, request: Request) -> Environ | None:
-        """PEP 3333, "environ Variables"; None if the path is not below where the application is mounted."""
-        target, scheme = request.target, request.scheme
-        path, _, query = target.partition("?")
-        if not path.startswith("/"):
-            path = _without_authority(path)
-        # As the PEP has it, bytes that look like text: the application knows, or guesses, in which encoding.
-        path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
-        if self._script_name and path:
-            if path != self._script_name and not path.startswith(self._script_name + "/"):
-                return None
-            path = path[len(self._script_name):]
-        client, client_port = request.client
-        name, port = _server(request)
-        environ: Environ = {
-            "REQUEST_METHOD": request.method,
-            "SCRIPT_NAME": self._script_name,
-            "PATH_INFO": path,
-            "QUERY_STRING": query,
-            "REQUEST_URI": target,
-            "RAW_URI": target,
-            "SERVER_NAME": name,
-            "SERVER_PORT": port,
-            "SERVER_PROTOCOL": f"HTTP/{request.version}",
-            "SERVER_SOFTWARE": _SOFTWARE,
-            "REMOTE_ADDR": "" if client == "unix" else client,
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": scheme,
-            "wsgi.input": request.body,
-            "wsgi.input_terminated": True,
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": request.multithread,
-            "wsgi.multiprocess": request.multiprocess,
-            "wsgi.run_once": False,
-            "wsgi.file_wrapper": FileWrapper,
-            "wsgi.early_hints": lambda headers: request.send_informational(103, headers),
-            "acceptor.request": request,
-        }
-        if client_port:
-            environ["REMOTE_PORT"] = str(client_port)
-        if scheme == "https":
-            environ["HTTPS"] = "on"
-        for raw_name, raw_value in request.headers.raw:
-            if b"_" in raw_name:
-                continue
-            key, value = _key(raw_name), raw_value.decode("latin-1")
-            if key in environ:  # RFC 9110 section 5.3; cookies have a list of their own: RFC 6265 section 4.2.1
-                value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ', '}{value}"
-            environ[key] = value
-        if request.host:  # of the target, or whom a trusted proxy names: the header may be of another opinion
-            environ["HTTP_HOST"] = request.host
-        return environ
-
-
-def is_wsgi(app: object) -> bool:
-    """Whether `app` takes (environ, start_response), rather than a Request as a handler does.
-
-    What can be called both ways is taken for an application, unless its first parameter is called `request`, or it is
-    a decorated function (functools.wraps) that takes a Request; but not if the decorator passes on no arguments by
-    name, as Werkzeug's Request.application, which makes an application of such a function.
-
-    TypeError if it takes neither, with the fix.
-    """
-    if not callable(app):
-        raise TypeError(f"{app!r} ({type(app).__name__}) cannot be called: pass a WSGI application or a handler")
-    called = app if inspect.isroutine(app) or isinstance(app, type) else app.__call__
-    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (app, called)):
-        raise TypeError(f"{app!r} is asynchronous, as ASGI applications are; this server runs WSGI applications and "
-                        "handlers, on threads. Django has both: point to its wsgi.py")
-    if (signature := _own_signature(app)) is None:  # of C code it may be unknown
-        return True
-    one, two = _takes(signature, 1), _takes(signature, 2)
-    if one and two:
-        return _rather_two(app, signature)
-    if one or two:
-        return two
-    if _takes(signature, 3):
-        raise TypeError(f"{app!r} takes three arguments, as ASGI applications do; this server runs WSGI applications, "
-                        "which take (environ, start_response), and handlers, which take a Request")
-    hint = "; is it a factory? Then call it, or say --factory" if _takes(signature, 0) else ""
-    raise TypeError(f"{app!r} takes {signature}: a WSGI application takes (environ, start_response), a handler takes a "
-                    f"Request{hint}")
-
-
-def _rather_two(app: Callable[..., Any], signature: inspect.Signature) -> bool:
-    """Of what takes one argument as well as two: whether two are meant."""
-    parameters = list(signature.parameters.values())
-    if parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        return parameters[0].name != "request"
-    decorated = inspect.signature(app)
-    return _takes(decorated, 2) or not _takes(decorated, 1) or len(parameters) == 1
-
-
-def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
-    """How it can be called, be it a decorator's doing or not; None if that is unknown."""
-    try:
-        return inspect.signature(app, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return None
-
-
-def _takes(signature: inspect.Signature | None, count: int) -> bool:
-    try:
-        return signature is None or bool(signature.bind(*range(count)))
-    except TypeError:
-        return False
-
 
 class _Call:
     """One call of the application, and what it has said so far. Owned by the thread that runs the handler."""
@@ -406,38 +271,3 @@ def _announced(response: Response | None) -> int | None:
     return None
 
 
-def _without_authority(path: str) -> str:
-    """The path of a target that is no path: RFC 9112 sections 3.2.2 (http://host/path) and 3.2.4 (*)."""
-    if path == "*":
-        return ""
-    return "/" + (path.partition("://")[2].partition("/")[2] if "://" in path else path)
-
-
-_keys: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-"""Environ keys by header name. Those that have been seen are remembered, up to a number and a size; any thread may
-write it, the same value each time."""
-
-
-def _key(name: bytes) -> str:
-    if (key := _keys.get(name)) is None:
-        key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        if len(_keys) < 500 and len(name) < 50:
-            _keys[name] = key
-    return key
-
-
-_HOST = re.compile("(.*?)(?::([0-9]*))?", re.DOTALL)
-
-
-def _server(request: Request) -> tuple[str, str]:
-    """SERVER_NAME and SERVER_PORT, which must not be empty: where the connection ends, or, over a UNIX socket, whom the
-    request is for. IPv6 in brackets, as in a URL: RFC 3875 section 4.1.14."""
-    name, port = request.local
-    if port:
-        return f"[{name.partition('%')[0]}]" if ":" in name else name, str(port)
-    found = _HOST.fullmatch(request.host)
-    assert found is not None, "it matches everything"
-    return found[1] or "localhost", found[2] or ("443" if request.scheme == "https" else "80")
-
-
-_SOFTWARE = _software()
