@@ -6,6 +6,10 @@
     easy          functions whose parameters are the query's and the form's
     parameters    what those may be, and how they are read
     bodies        a request's body, read whole, up to a limit
+    static        Static: the files below a directory; static_arguments: what it is told
+    directory     how they are named and opened, and no others
+    ranges        conditional requests and ranges; representations: media types and codings
+    wsgi          WSGI applications
 
 A handler is any callable that takes an `acceptor.Request`, so all of this is optional: nothing in `acceptor` or
 `taskmaster` imports this folder.
@@ -13,6 +17,7 @@ A handler is any callable that takes an `acceptor.Request`, so all of this is op
 
 from handlers.dispatcher import Dispatcher
 from handlers.easy import FORM_LIMIT, easy_handler
+from handlers.static import Static
 from handlers.workloads import ECHO_LIMIT, delay, echo, hello, spin
 
-__all__ = ["ECHO_LIMIT", "FORM_LIMIT", "Dispatcher", "delay", "easy_handler", "echo", "hello", "spin"]
+__all__ = ["ECHO_LIMIT", "FORM_LIMIT", "Dispatcher", "Static", "delay", "easy_handler", "echo", "hello", "spin"]
