@@ -7,7 +7,7 @@
     watcher         the one thread of its own: refusals, lingering, slow handlers
 
     connection      a connection's life: a request's head, its exchange, again; phases has its table
-    exchange        one request and its response: body, handler, framing, sending
+    exchange        one request and its response: body, handler, framing, sending; pushing: by the handler itself
     stream          a socket read and written within deadlines; tls, tls_socket: the same, encrypted
 
     wire            bytes into requests, over h11; heads: what they mean; chunks: a chunked body

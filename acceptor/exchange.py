@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from acceptor import access
 from acceptor.body import RequestBody
-from acceptor.framing import CONTINUE, Plan, informational_bytes, plan
+from acceptor.framing import CONTINUE, Plan, plan
 from acceptor.messages import (
     Body,
     BodyError,
@@ -28,7 +27,8 @@ from acceptor.messages import (
     as_response,
 )
 from acceptor.phases import End, Phase
-from acceptor.sending import close_body, send, send_piece
+from acceptor.pushing import Pushing
+from acceptor.sending import close_body, send
 from acceptor.stream import Patience
 from acceptor.tls import TLSInfo, TLSSocket
 from acceptor.violations import ProtocolError, printable
@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["Exchange"]
 
 logger = logging.getLogger("acceptor")
+
 _DISCARD = 64 * 1024
 """Bytes of an unread body that are read and thrown away to keep a connection; beyond that closing it is cheaper."""
-_LEFT = 499
-"""The status, in the access log, of a request whose client left before there was an answer: nginx's."""
 _DISCARD_PATIENCE = 0.1
 """Seconds to wait for such a body: the answer waits as long."""
+_LEFT = 499
+"""The status, in the access log, of a request whose client left before there was an answer: nginx's."""
 
 
 class Exchange:
@@ -54,8 +55,8 @@ class Exchange:
     Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
     """
 
-    __slots__ = ("_begun", "_body", "_broken", "_client", "_connection", "_detached", "_handling", "_head", "_patience",
-                 "_planned", "_scheme", "_started")
+    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience", "_planned",
+                 "_pushing", "_scheme", "_started")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -64,10 +65,8 @@ class Exchange:
         self._patience: Patience | None = None
         """With the body, once it has been waited for."""
         self._planned: Plan | None = None
-        self._begun: Response | None = None
-        """The response that the handler has begun before it returned."""
-        self._broken = False
-        """Something that the handler sent could not be sent whole: nothing may follow it."""
+        self._pushing: Pushing | None = None
+        """Once the handler has sent something itself."""
         self._handling = True
         """The handler has not returned yet."""
         self._detached = False
@@ -96,7 +95,8 @@ class Exchange:
             if self._body is not None:
                 self._body.over = True
                 self._body = None
-            self._begun = None
+            if self._pushing is not None:
+                self._pushing.end()
 
     # For the request: what its handler may ask of the connection, on the thread that runs it.
 
@@ -134,35 +134,17 @@ class Exchange:
         return self._connection.service.last_responses
 
     def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._check_not_begun("send_informational()")
-        if self._head.version == "1.0":
-            return
-        with self._writing():
-            self._connection.stream.send(informational_bytes(status, headers))
+        pushing = self._may_push("send_informational()")
+        if self._head.version != "1.0":
+            pushing.send_informational(status, headers)
 
     def begin(self, response: Response) -> Callable[[bytes], None]:
-        self._check_not_begun("begin()")
-        # What of the request's body is unread must be read by now for the connection to be kept, or be nothing: the
-        # head may go out with the first piece, and the handler may read on while it writes.
-        self._planned = planned = plan(self._head, response, self._would_keep_alive(), pushed=True)
-        self._begun = response
-        self._connection.phase = Phase.STREAMING
-        stream = self._connection.stream
-        stream.begin_response()
-
-        def write(data: bytes) -> None:
-            if not self._handling:
-                raise RuntimeError("write() after the handler has returned; what is still to be sent belongs in the "
-                                   "response's body")
-            if not isinstance(data, bytes):
-                raise TypeError(f"write({data!r:.80}): pass bytes, not {type(data).__name__}")
-            with self._writing():
-                send_piece(stream, planned, data)
-
-        return write
+        pushing = self._may_push("begin()")
+        self._planned = plan(self._head, response, self._would_keep_alive(), pushed=True)
+        return pushing.begin(response, self._planned)
 
     def detach(self) -> Detached:
-        self._check_not_begun("detach()")
+        self._may_push("detach()")
         connection = self._connection
         self._detached = True
         if self._body is not None:
@@ -172,27 +154,14 @@ class Exchange:
         connection.stream.block_without_ticks()
         return Detached(sock, connection.wire.take_rest())
 
-    def _check_not_begun(self, what: str) -> None:
-        if self._detached or not self._handling or self._begun is not None:
+    def _may_push(self, what: str) -> Pushing:
+        """RuntimeError if it is too late for `what`."""
+        if self._detached or not self._handling or (self._pushing is not None and self._pushing.response is not None):
             raise RuntimeError(f"call {what} in the handler, before its response has begun and before the connection "
                                "is detached; now it is too late")
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """The handler sends something itself: what goes wrong there it can tell from errors of its own."""
-        connection = self._connection
-        if self._broken:
-            raise ClientDisconnectedError(f"{connection.peer}: what was sent before could not be sent whole")
-        phase = connection.phase
-        connection.phase = Phase.WRITING
-        try:
-            yield
-        except OSError as error:
-            self._broken = True
-            connection.stream.reset_when_closed()
-            raise ClientDisconnectedError(f"{connection.peer}: {error or 'it does not read its response'}") from None
-        finally:
-            connection.phase = phase
+        if self._pushing is None:
+            self._pushing = Pushing(self._connection)
+        return self._pushing
 
     def _make_request(self) -> Request:
         connection, head = self._connection, self._head
@@ -246,40 +215,44 @@ class Exchange:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
         connection = self._connection
         handler = connection.service.handler
+        answer: object = None
         try:
             try:
                 answer = handler(request)
-                if (self._begun is not None and answer is not self._begun) or self._detached:
-                    self._close_body(answer.body if isinstance(answer, Response) else b"")
-                if self._begun is not None and answer is not self._begun:
-                    raise TypeError(f"the handler returned {answer!r:.80} and has begun {self._begun!r}: it must "
-                                    "return the response that it has begun")
-                return _NO_RESPONSE if self._detached else as_response(answer, handler)
+                if self._detached:
+                    self._close_body(answer)
+                    return _NO_RESPONSE
+                if self._pushing is not None:
+                    self._pushing.check_returned(answer)
+                return as_response(answer, handler)
             except HTTPError as error:
                 if self._detached:  # there is nobody to be answered
                     raise
                 return error.response
         except ClientDisconnectedError:
-            if self._begun is not None:
-                self._close_body(self._begun.body)
+            if self._pushing is not None:
+                self._close_body(self._pushing.response)
             raise
         except BaseException:  # SystemExit too: a handler ends its request, never the thread
             logger.exception("%s: the handler failed", self)
+            self._close_body(answer)
             if self._detached:
                 connection.close()  # it may still be open, and nobody else will
             return _internal_error()
         finally:
             self._handling = False
+            if self._pushing is not None:
+                self._pushing.over = True
 
     # The response.
 
     def _respond(self, response: Response) -> End | None:
         """Send the response, and close its body."""
         connection, head, body = self._connection, self._head, response.body
-        stream = connection.stream
-        if self._broken or (self._begun is not None and response is not self._begun):
-            self._forget_begun(response)
-        streamed = not isinstance(body, bytes) or self._begun is not None
+        stream, response_of_handler = connection.stream, response
+        if self._pushing is not None:
+            self._end_pushing(self._pushing, response)
+        streamed = not isinstance(body, bytes) or self._planned is not None
         keep_alive = self._would_keep_alive() and (streamed or self._discard_body())
         try:
             if (planned := self._planned) is None:
@@ -297,7 +270,7 @@ class Exchange:
             self._planned = planned = plan(head, response, keep_alive)
             send(stream, planned, response.body)
         finally:
-            self._close_body(body)
+            self._close_body(response_of_handler)
         self._log()
         if planned.keep_alive and (not streamed or self._discard_body()):
             return None
@@ -306,16 +279,20 @@ class Exchange:
             return End.LINGER
         return End.CLOSE
 
-    def _forget_begun(self, response: Response) -> None:
-        """The handler has failed since it began a response, or has not heeded that it could not be sent. If something
-        has been sent, ConnectionAbortedError, and the connection is cut; otherwise there is `response` instead."""
-        if self._begun is not None and self._begun is not response:
-            self._close_body(self._begun.body)
-        if self._broken or (self._planned is not None and self._planned.started):
-            self._close_body(response.body)
+    def _end_pushing(self, pushing: Pushing, response: Response) -> None:
+        """The handler has sent something itself. If it has begun a response and failed since, or has not heeded that
+        something could not be sent, then ConnectionAbortedError, and the connection is cut; but as long as nothing of
+        that response has been sent, there is `response` instead."""
+        begun = pushing.response
+        if response is begun and not pushing.broken:
+            return
+        if begun is not None and begun is not response:
+            self._close_body(begun)
+        if pushing.broken or (self._planned is not None and self._planned.started):
+            self._close_body(response)
             self._connection.stream.reset_when_closed()
             raise ConnectionAbortedError("the handler failed after it had begun its response")
-        self._begun = self._planned = None
+        self._planned = None
 
     def _would_keep_alive(self) -> bool:
         service = self._connection.service
@@ -352,9 +329,12 @@ class Exchange:
         if self._planned is not None and self._planned.started and not self._planned.whole:
             self._connection.stream.reset_when_closed()
 
-    def _close_body(self, body: Body) -> None:
+    def _close_body(self, answer: object) -> None:
+        """Close the body of what the handler has answered, if that is a response."""
+        if not isinstance(answer, Response):
+            return
         try:
-            close_body(body)
+            close_body(answer.body)
         except BaseException:
             logger.exception("%s: the body's close() failed", self)
 
