@@ -18,7 +18,8 @@
     messages        Request, Response and errors: the contract with handlers; fields: what a header may be
     wsgi            a WSGI application as a handler; environ: what it is given; interfaces: whether it is one
     health          answers for load balancers
-    access          the access log; testing: a fixture for pytest; cli: the command line
+    access          the access log; background: written on a thread of its own
+    testing         a fixture for pytest; cli: the command line
 """
 
 from acceptor.acceptor import Acceptor
