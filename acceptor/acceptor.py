@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from acceptor import systemd
-from acceptor.addresses import Bound, InheritedAddress, chosen_addresses, unbound_name
+from acceptor.addresses import Bound, chosen_addresses, unbound_name
 from acceptor.connection import Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
@@ -30,7 +30,7 @@ from acceptor.registry import Registry
 from acceptor.run import Run, StopReport
 from acceptor.service import Service
 from acceptor.settings import TICK, Limits, Timeouts
-from acceptor.signals import handled_signals
+from acceptor.signals import SIGNALS_EVERY, handled_signals
 from acceptor.tls import TLS
 from acceptor.violations import Compliance, Violation
 from taskmaster.arguments import seconds, whole_number
@@ -294,10 +294,9 @@ class Acceptor:
         self._run.abandon(connection)
 
     def _start(self) -> None:
-        inherits = any(isinstance(address, (InheritedAddress, socket.socket)) for address in self._asked)
         service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls, self._proxy_protocol,
                           self._forwarded, self._access_log, multithread=self.taskmaster.max_thread_count != 1,
-                          multiprocess=self._reuse_port or inherits)
+                          multiprocess=self._reuse_port)
         listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
         self._addresses = listener.addresses
         self._run = Run(service, self._registry, listener, self.taskmaster)
@@ -311,9 +310,9 @@ class Acceptor:
         alive_every = systemd.watchdog_interval()
         while True:
             try:
-                wish = self._wishes.get(timeout=alive_every)
+                wish = self._wishes.get(timeout=min(alive_every or SIGNALS_EVERY, SIGNALS_EVERY))
             except Empty:
-                if self._run.alive:
+                if alive_every is not None and self._run.alive:
                     systemd.notify("WATCHDOG=1")
                 continue
             if wish is None:

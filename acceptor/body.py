@@ -51,6 +51,10 @@ class RequestBody(io.RawIOBase):
         self._piece = self._piece[count:]
         return count
 
+    def is_much(self, limit: int) -> bool:
+        """`discard` would find that out without reading: it is announced to be more, or has to be asked for."""
+        return not self.ended and (self._expects_continue or (self._to_come or 0) > limit)
+
     def discard(self, limit: int, patience: float) -> bool:
         """Read what is left and throw it away; True if that was all of it.
 
@@ -60,7 +64,7 @@ class RequestBody(io.RawIOBase):
         end = time.monotonic() + patience
         try:
             while not self.ended:
-                if self._expects_continue or limit < 0 or (self._to_come or 0) > limit:
+                if limit < 0 or self.is_much(limit):
                     return False
                 self._fetch(end)
                 limit -= len(self._piece)

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from acceptor.messages import Request
@@ -26,11 +26,17 @@ class FileWrapper:
     def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
         self.block_size = block_size
-        if hasattr(filelike, "close"):
-            self.close = filelike.close
+        for name in ("close", "seekable", "seek", "tell"):  # what sends a part of it looks whether it has these
+            if hasattr(filelike, name):
+                setattr(self, name, getattr(filelike, name))
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.filelike.read(self.block_size), b"")
+        return self
+
+    def __next__(self) -> bytes:
+        if piece := self.filelike.read(self.block_size):
+            return cast(bytes, piece)
+        raise StopIteration
 
 
 def make_environ(request: Request, script_name: str = "") -> Environ | None:

@@ -261,6 +261,7 @@ class Exchange:
             connection.phase = Phase.WRITING
             made = not isinstance(body, bytes) and not hasattr(body, "read")
             send(stream, planned, self._watched(body) if made else body)
+            connection.phase = Phase.IDLE if planned.keep_alive else Phase.CLOSING  # whatever follows, nothing is lost
         except OSError:
             self._reset_if_started()
             raise
@@ -297,7 +298,8 @@ class Exchange:
     def _would_keep_alive(self) -> bool:
         service = self._connection.service
         return (self._head.keep_alive and not service.last_responses
-                and self._connection.served != service.limits.requests_per_connection)
+                and self._connection.served != service.limits.requests_per_connection
+                and not (self._body is not None and self._body.is_much(_DISCARD)))
 
     def _watched(self, body: Body) -> Iterator[bytes]:
         """The pieces of `body`; while one is being made, the connection is STREAMING. It is the iterator that is slow

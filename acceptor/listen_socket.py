@@ -42,7 +42,7 @@ Accepted = tuple[socket.socket, tuple[str, int]]
 LINUX = sys.platform == "linux"
 
 _FIXES = {
-    errno.EADDRINUSE: "something else listens there: stop it, choose another port, or pass port=0 for any free one",
+    errno.EADDRINUSE: "something else listens there: stop it, choose another port; port 0 is any free one",
     errno.EACCES: "this user may not: choose a port from 1024 up, or give the process CAP_NET_BIND_SERVICE",
     errno.EADDRNOTAVAIL: "this machine has no such address: use 127.0.0.1 for this machine only, 0.0.0.0 for all its "
                          "addresses",

@@ -179,7 +179,7 @@ class Request:
 
     @property
     def multiprocess(self) -> bool:
-        """Another process may be serving the same address: the socket is inherited, or shared (reuse_port)."""
+        """Other processes serve the same addresses: Acceptor(reuse_port=True)."""
         return self._exchange is not None and self._exchange.multiprocess
 
     @property

@@ -18,6 +18,7 @@ from acceptor.phases import End
 from acceptor.registry import CLOSING, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK
+from acceptor.signals import SIGNALS_EVERY
 from acceptor.violations import ProtocolError
 from acceptor.watcher import Watcher
 from taskmaster.base import AcceptorSteps, Taskmaster, TaskmasterBusyError
@@ -138,12 +139,7 @@ class Run:
         """
         # 0. Everybody learns that it leaves.
         self._service.leaving = True
-        if leave and not self._hurried:
-            try:
-                self._hurry.get(timeout=leave)
-                self._hurry.put(None)
-            except Empty:
-                pass
+        self._wait_unless_hurried(leave)
         # 1. No new connections, and no further request on those there are.
         self._service.stopping = True
         self._listener.stop()
@@ -174,6 +170,15 @@ class Run:
     @property
     def _hurried(self) -> bool:
         return not self._hurry.empty()
+
+    def _wait_unless_hurried(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._hurried:
+            try:
+                self._hurry.get(timeout=min(left, SIGNALS_EVERY))
+                self._hurry.put(None)  # it stays hurried
+            except Empty:
+                pass
 
     def _shut_down_taskmaster(self, deadline: float) -> Sequence[str]:
         """Wait for its threads until the deadline, or until somebody is in a hurry; the names of those left."""

@@ -31,7 +31,7 @@ class Service:
     multithread: bool = True
     """The handler runs in several threads at once."""
     multiprocess: bool = False
-    """Other processes may serve the same address."""
+    """Other processes serve the same addresses."""
     # Written by the acceptor and its watcher; read by any thread, which may see it late by a tick.
     leaving: bool = False
     """The server stops soon: what is new is still accepted, but every response is the last on its connection."""

@@ -1,0 +1,41 @@
+"""What goes wrong before there is a server, said to the person who started it. Never with a traceback of ours."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+
+__all__ = ["CliError", "ConfigurationError", "StartError", "check_writable", "did_you_mean"]
+
+
+class CliError(Exception):
+    """Its text is for the user: what was found, and what to write instead."""
+
+    exit_code: int
+
+
+class ConfigurationError(CliError):
+    """An option is wrong, wherever it stands."""
+
+    exit_code = 2
+
+
+class StartError(CliError):
+    """What the options name cannot be had: the application, the address, the certificates."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """"; did you mean 'app'?", or "" if nothing `known` is like `word`."""
+    near = difflib.get_close_matches(word, sorted(set(known)), n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def check_writable(path: str, where: str) -> None:
+    """StartError unless this user can write to the file, which is left as it is, or not made."""
+    if not os.access(path if os.path.exists(path) else os.path.dirname(path) or ".", os.W_OK):
+        folder = os.path.dirname(path) or "."
+        raise StartError(f"{where} {path!r}: "
+                         + ("this user may not write there" if os.path.isdir(folder) else f"there is no {folder}"))

@@ -1,0 +1,136 @@
+"""The taskmaster that --taskmaster names, made with the options that say how many threads it has.
+
+Which arguments a model takes is read from its constructor, so that a class of the user's own is treated as the four of
+this package are: an option that a model has no argument for is an error, and never ignored.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+from acceptor.cli.configuration import Configuration
+from acceptor.cli.errors import ConfigurationError, StartError, did_you_mean
+from acceptor.cli.loading import call_users, load
+from taskmaster import (
+    PooledTaskmaster,
+    RecyclingTaskmaster,
+    SingleThreadedTaskmaster,
+    Taskmaster,
+    ThreadPerConnectionTaskmaster,
+)
+
+__all__ = ["describe", "make_taskmaster"]
+
+MODELS: dict[str, type[Taskmaster]] = {
+    "single": SingleThreadedTaskmaster,
+    "thread": ThreadPerConnectionTaskmaster,
+    "pool": PooledTaskmaster,
+    "recycling": RecyclingTaskmaster,
+}
+
+_ARGUMENTS = {
+    "threads": ("threads", "max_thread_count"),
+    "standby": ("standby",),
+    "queue": ("queue_size", "max_accept_count"),
+    "idle-timeout": ("idle_timeout",),
+}
+"""The names that an option's argument may have; the first that the constructor has is taken."""
+
+
+def make_taskmaster(configuration: Configuration, directory: Path) -> Taskmaster:
+    """ConfigurationError if the model does not have an option that was given; StartError if there is no such model."""
+    name = configuration["taskmaster"]
+    where = configuration.where("taskmaster")
+    model = MODELS.get(name.lower()) or _own_model(name, where, directory)
+    taken = _parameters(model)
+    arguments: dict[str, Any] = {}
+
+    def pass_on(option: str, value: object, said: str) -> None:
+        argument = next((each for each in _ARGUMENTS[option] if each in taken), None)
+        if argument is None:
+            raise ConfigurationError(f"{said}: {_unable(option, name, model, taken)}")
+        arguments[argument] = value
+
+    if configuration.given("threads"):
+        threads, said = configuration["threads"], configuration.said("threads")
+        pass_on("threads", threads.most, said)
+        if threads.most is None and "max_accept_count" in taken:
+            arguments["max_accept_count"] = None  # where nobody waits, no default says how many may
+        if threads.least is not None:
+            if configuration.given("standby"):
+                raise ConfigurationError(f"{said} and {configuration.said('standby')}: both say how many threads wait; "
+                                         "leave one out")
+            pass_on("standby", threads.least, said)
+    for option in ("standby", "queue", "idle-timeout"):
+        if configuration.given(option):
+            pass_on(option, configuration[option], configuration.said(option))
+
+    def make() -> Taskmaster:
+        try:
+            return model(**arguments)
+        except (TypeError, ValueError) as error:  # about an argument
+            raise ConfigurationError(f"{where} {name}: {_with_options(str(error))}") from None
+
+    return call_users(make, f"{where} {name}")
+
+
+def describe(taskmaster: Taskmaster) -> str:
+    """For the log: "RecyclingTaskmaster, 8 to 100 threads"."""
+    most, least = taskmaster.max_thread_count, getattr(taskmaster, "standby", None)
+    if most == 1:
+        threads = "1 thread"
+    elif most is None:
+        threads = "a thread for each connection"
+    else:
+        threads = f"{f'{least} to ' if isinstance(least, int) else ''}{most} threads"
+    return f"{type(taskmaster).__name__}, {threads}"
+
+
+def _own_model(name: str, where: str, directory: Path) -> type[Taskmaster]:
+    if ":" not in name:
+        raise ConfigurationError(f"{where} {name!r}: there is no such model; write {', '.join(MODELS)}, or for one of "
+                                 f"your own package.module:Class{did_you_mean(name.lower(), MODELS)}")
+    model = load(name, where, directory)
+    if not (isinstance(model, type) and issubclass(model, Taskmaster)):
+        raise StartError(f"{where} {name!r} is {model!r:.80}: name a class derived from taskmaster.Taskmaster")
+    if inspect.isabstract(model):
+        missing = ", ".join(sorted(model.__abstractmethods__))
+        raise StartError(f"{where} {name!r} is not finished: it has no {missing}")
+    return model
+
+
+def _parameters(model: type[Taskmaster]) -> list[str]:
+    """The names of the constructor's arguments; with **options also those of the class that it derives from."""
+    names: list[str] = []
+    for owner in model.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        names += [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            break
+    return names
+
+
+def _unable(option: str, name: str, model: type[Taskmaster], taken: list[str]) -> str:
+    if model not in MODELS.values():
+        return (f"{model.__name__}() has no argument called {' or '.join(_ARGUMENTS[option])}; it takes "
+                f"{', '.join(taken) or 'none'}")
+    able = [each for each, other in MODELS.items() if set(_ARGUMENTS[option]) & set(_parameters(other))]
+    what = "--standby, and no range of --threads" if option == "standby" else f"--{option}"
+    others = " and ".join(filter(None, [", ".join(able[:-1]), able[-1]]))
+    return f"the model {name} has no {what}; {others} {'have' if len(able) > 1 else 'has'}"
+
+
+def _with_options(message: str) -> str:
+    """What a constructor says, for somebody who has called none: with the names of options for those of arguments."""
+    for option, arguments in _ARGUMENTS.items():
+        for argument in arguments:
+            message = re.sub(rf"\b{argument}=None\b", f"--{option} none", message)
+            message = re.sub(rf"\b{argument}=", f"--{option} ", message)
+            if "_" in argument:  # else it is a word that a sentence may have
+                message = re.sub(rf"\b{argument}\b", f"--{option}", message)
+    return message

@@ -1,0 +1,86 @@
+"""The table of options as people read it: --print-config, --help, and the settings reference of the documentation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+from acceptor.cli.configuration import Configuration, Source, Value
+from acceptor.cli.options import OPTIONS, SECTIONS, Option
+
+__all__ = ["configuration_as_toml", "help_sections", "settings_reference", "versions"]
+
+
+def versions() -> str:
+    """"Taskmasters 0.1.0, h11 0.16.0, Python 3.11.7"."""
+    return f"Taskmasters {_version('taskmasters')}, h11 {_version('h11')}, Python {platform.python_version()}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that has not been installed
+        return "(not installed)"
+
+
+def configuration_as_toml(configuration: Configuration) -> str:
+    """Every option, its value and where that is from: a TOML file for --config. What has no value is a comment."""
+    lines = []
+    section = ""
+    for each in configuration:
+        option = each.option
+        if not option.everywhere or option.name == "config":
+            continue
+        if option.section != section:
+            section = option.section
+            lines += ["", f"# {section}"]
+        lines.append(_line(each))
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _line(each: Value) -> str:
+    option = each.option
+    if each.source is Source.DEFAULT and not option.has_default:
+        what = f"# {option.name} ="
+        origin = f"default: {option.default_text}" if option.default_text else "not set"
+    else:
+        what = f"{option.name} = {option.kind.write(each.value)}"
+        origin = each.origin
+    return f"{what:<39} # {origin}".replace("\n", " ")
+
+
+def help_sections() -> list[tuple[str, list[tuple[str, str]]]]:
+    """For each section its title, and for each option in it how it is written and what it does."""
+    return [(section, [(_written(option), f"{option.help}  [{_defaults(option)}]") for option in OPTIONS
+                       if option.section == section]) for section in SECTIONS]
+
+
+def _written(option: Option) -> str:
+    if option.is_argument:
+        return option.kind.metavar
+    short = f"{option.short}, " if option.short else ""
+    negation = f" / --no-{option.name}" if option.is_flag and option.everywhere else ""
+    return f"{short}{option.flag}{negation} {option.kind.metavar}".rstrip()
+
+
+def _defaults(option: Option) -> str:
+    """"repeatable; default: 30; TASKMASTER_GRACEFUL_TIMEOUT"."""
+    return "; ".join(filter(None, [
+        "repeatable" if option.repeatable else "",
+        f"default: {option.default_shown}" if option.default_shown else "",
+        option.variable if option.everywhere else "command line only",
+    ]))
+
+
+def settings_reference() -> str:
+    """All options as Markdown tables, a section each, with what they are in Python."""
+    parts = []
+    for section in SECTIONS:
+        parts += [f"### {section}", "", "| option | default | what it does | in Python |", "|---|---|---|---|"]
+        for option in OPTIONS:
+            if option.section == section:
+                cells = (f"`{_written(option)}`", option.default_shown, option.help,
+                         f"`{option.becomes}`" if option.becomes else "")
+                parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        parts.append("")
+    return "\n".join(parts)

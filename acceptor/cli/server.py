@@ -1,0 +1,185 @@
+"""From a configuration to an Acceptor: the application as a handler, TLS, hooks, and everything else it is given."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from acceptor import TLS, Acceptor, ForwardedHeaders, Handler, Hooks, Limits, Timeouts
+from acceptor.cli.configuration import Configuration
+from acceptor.cli.errors import ConfigurationError, StartError
+from acceptor.cli.loading import call_users, load, load_application, look_here_first
+from acceptor.cli.models import make_taskmaster
+from acceptor.health import Health
+from acceptor.interfaces import is_wsgi, takes
+from acceptor.networks import Networks
+from acceptor.wsgi import WSGI
+from taskmaster.base import Taskmaster
+
+__all__ = ["make_acceptor"]
+
+_OF_THREADS = ("thread_start", "thread_exit")
+_OF_THE_SERVER = ("starting", "ready", "stopping", "stopped")
+
+
+def make_acceptor(configuration: Configuration, *, access_log: bool, ready: Callable[[], object],
+                  stopped: Callable[[], object]) -> Acceptor:
+    """Load everything that the configuration names, and put it together. Nothing is listened on.
+
+    ready, stopped: called as hooks of these names, before and after those of the user's.
+
+    What is quick to check comes first; the application, which may take a while to import, last. CliError if something
+    is wrong.
+    """
+    limits, timeouts = _settings(configuration)
+    forwarded = _forwarded(configuration)
+    tls = _tls(configuration)
+    directory = look_here_first(configuration["app-dir"], configuration.where("app-dir"))
+    taskmaster = make_taskmaster(configuration, directory)
+    hooks = _hooks(configuration, directory, taskmaster, ready, stopped)
+    handler = _handler(configuration, directory)
+    try:
+        return Acceptor(
+            handler, taskmaster=taskmaster, bind=configuration["bind"], backlog=configuration["backlog"],
+            reuse_port=configuration["reuse-port"], tls=tls, limits=limits, timeouts=timeouts,
+            allow=configuration["allow"], proxy_protocol=configuration["proxy-protocol"], trusted_proxies=forwarded,
+            access_log=access_log, hooks=hooks)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _settings(configuration: Configuration) -> tuple[Limits, Timeouts]:
+    chosen: dict[str, dict[str, Any]] = {"Limits": {}, "Timeouts": {}}
+    for each in configuration:
+        owner, _, field = each.option.becomes.partition(".")
+        if owner in chosen:
+            chosen[owner][field] = each.value
+    return Limits(**chosen["Limits"]), Timeouts(**chosen["Timeouts"])
+
+
+def _forwarded(configuration: Configuration) -> ForwardedHeaders | tuple[str, ...]:
+    trusted = configuration["trusted-proxies"]
+    if trusted:
+        return ForwardedHeaders(Networks(trusted), configuration["forwarded-header"])
+    if configuration.differs("forwarded-header"):
+        raise ConfigurationError(f"{configuration.where('forwarded-header')}: nobody is trusted to send it; say who is "
+                                 "by --trusted-proxies")
+    return ()
+
+
+def _tls(configuration: Configuration) -> TLS | None:
+    certfile, asked, authorities = (configuration[name] for name in ("certfile", "client-certificate", "client-ca"))
+    if certfile is None:
+        for name in ("keyfile", "keyfile-password-file", "ciphers", "tls-minimum", "client-certificate", "client-ca"):
+            if configuration.differs(name):
+                raise ConfigurationError(f"{configuration.where(name)}: there is no TLS without --certfile; give both")
+        return None
+    if authorities is None and asked != "none":
+        raise ConfigurationError(f"{configuration.said('client-certificate')}: say by --client-ca which "
+                                 "authorities sign the certificates of clients")
+    if authorities is not None and asked == "none":
+        raise ConfigurationError(f"{configuration.said('client-ca')}: clients are asked for no "
+                                 "certificate; say --client-certificate required, or optional")
+    oldest = ssl.TLSVersion.TLSv1_3 if configuration["tls-minimum"] == "1.3" else ssl.TLSVersion.TLSv1_2
+    try:
+        return TLS(certfile, configuration["keyfile"], password=_password(configuration), client_ca=authorities,
+                   client_certificate=asked, ciphers=configuration["ciphers"], minimum_version=oldest)
+    except ValueError as error:
+        message = str(error).replace("pass password=", "give --keyfile-password-file")
+        for name in ("certfile", "keyfile", "client-ca", "ciphers"):
+            message = message.replace(f"{name.replace('-', '_')}=", f"{configuration.where(name)} ")
+        raise StartError(message) from None
+
+
+def _password(configuration: Configuration) -> str | None:
+    path = configuration["keyfile-password-file"]
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text("utf-8").partition("\n")[0].removesuffix("\r")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StartError(f"{configuration.said('keyfile-password-file')}: {why}") from None
+
+
+def _handler(configuration: Configuration, directory: Path) -> Handler:
+    """The application, as a handler; WSGI or not, and with its health checks around it."""
+    reference = configuration["app"]
+    if reference is None:
+        raise ConfigurationError('name the application: "taskmaster serve module:attribute"')
+    where = "the application" if configuration.where("app") == "MODULE:ATTRIBUTE" else configuration.where("app")
+    application = load_application(reference, where, directory, factory=configuration["factory"])
+    try:
+        wsgi = is_wsgi(application)
+    except TypeError as error:
+        raise StartError(f"{where} {reference!r}: {str(error).replace(repr(application), 'it', 1)}") from None
+    if configuration["interface"] != "auto":
+        wsgi = configuration["interface"] == "wsgi"
+    script_name = configuration["script-name"]
+    if wsgi:
+        try:
+            handler: Handler = WSGI(application, script_name=script_name or "")
+        except TypeError:
+            raise StartError(f"{configuration.said('interface')}: {reference!r} takes a Request, and so is a "
+                             "handler; leave the option out") from None
+    else:
+        if script_name is not None:
+            raise ConfigurationError(f"{configuration.said('script-name')}: {reference!r} is a handler, "
+                                     "and SCRIPT_NAME is of WSGI; leave it out")
+        if not takes(application, 1):
+            raise StartError(f"{configuration.said('interface')}: {reference!r} cannot be called with a "
+                             "Request alone, as handlers are; leave the option out, or say wsgi")
+        handler = application
+    live, ready = configuration["live-path"], configuration["ready-path"]
+    if live is None and ready is None:
+        return handler
+    if live == ready:
+        raise ConfigurationError(f"{configuration.said('live-path')} and {configuration.said('ready-path')}: they say "
+                                 "different things; give each a path of its own")
+    return Health(handler, live=live, ready=ready)
+
+
+def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster, ready: Callable[[], object],
+           stopped: Callable[[], object]) -> Hooks:
+    """The user's hooks, and ours; those of threads become the taskmaster's."""
+    users = _users_hooks(configuration, directory)
+    for name in _OF_THREADS:
+        if name in users:
+            setattr(taskmaster, f"on_{name}", users[name])
+
+    def call(name: str, acceptor: Acceptor) -> None:
+        if name in users:
+            call_users(lambda: users[name](acceptor), f"the hook {name}")
+
+    def on_ready(acceptor: Acceptor) -> None:
+        ready()
+        call("ready", acceptor)
+
+    def on_stopped(acceptor: Acceptor) -> None:
+        try:
+            if "stopped" in users:
+                users["stopped"](acceptor)
+        finally:
+            stopped()
+
+    return Hooks(starting=lambda acceptor: call("starting", acceptor), ready=on_ready,
+                 stopping=users.get("stopping"), stopped=on_stopped)
+
+
+def _users_hooks(configuration: Configuration, directory: Path) -> dict[str, Callable[..., object]]:
+    reference = configuration["hooks"]
+    if reference is None:
+        return {}
+    where = configuration.said("hooks")
+    found = load(reference, configuration.where("hooks"), directory, module_alone=True)
+    if isinstance(found, type):
+        raise StartError(f"{where} is a class; name an object made of it")
+    hooks = {name: hook for name in (*_OF_THE_SERVER, *_OF_THREADS) if (hook := getattr(found, name, None)) is not None}
+    if not hooks:
+        raise StartError(f"{where} has no function called {', '.join(_OF_THE_SERVER)}, {' or '.join(_OF_THREADS)}")
+    for name, hook in hooks.items():
+        if not callable(hook):
+            raise StartError(f"{where}: {name} is {hook!r:.80}; make it a function")
+    return hooks

@@ -1,0 +1,122 @@
+"""Run the server that a configuration describes: logs, pid file, reloads, and the exit code at its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+from acceptor import Acceptor, StopReport
+from acceptor.cli.configuration import Configuration
+from acceptor.cli.errors import CliError, StartError, check_writable
+from acceptor.cli.logs import Logs, check_logs
+from acceptor.cli.models import describe
+from acceptor.cli.reference import versions
+from acceptor.cli.reload import INHERITED, obey, run_reloading
+from acceptor.cli.server import make_acceptor
+
+__all__ = ["check", "serve"]
+
+logger = logging.getLogger("acceptor")
+
+_LOST = 3
+"""The exit code if requests were cut, or threads did not end."""
+
+
+def check(configuration: Configuration) -> None:
+    """What `serve` does before it listens. CliError if something is wrong."""
+    check_logs(configuration)
+    _PidFile(configuration["pidfile"], configuration.where("pidfile"))
+    make_acceptor(configuration, access_log=False, ready=lambda: None, stopped=lambda: None)
+
+
+def serve(configuration: Configuration, environ: MutableMapping[str, str] = os.environ) -> int:
+    """Serve until a signal says stop; the exit code. CliError if it cannot start. On the main thread.
+
+    environ: what a reloading parent says is taken out of it, lest the processes that the application starts have it.
+    """
+    inherited = environ.pop(INHERITED, "").split()
+    reloads = configuration["reload"] and not inherited
+    with Logs(configuration, with_access=not reloads) as logs:
+        if reloads:
+            return _reload(configuration)
+        if inherited:
+            # The sockets and the pid file are the parent's.
+            configuration = configuration.replaced({"bind": tuple(inherited[1:]), "reuse-port": False, "pidfile": None})
+        pidfile = _PidFile(configuration["pidfile"], configuration.where("pidfile"))
+        acceptor = make_acceptor(configuration, access_log=logs.access, ready=pidfile.write, stopped=pidfile.remove)
+        if inherited:
+            obey(int(inherited[0]), acceptor)
+        logger.info("%s; process %d; %s", versions(), os.getpid(), describe(acceptor.taskmaster))
+        report = _serve_forever(acceptor, configuration, logs)
+        if report is None:
+            logger.warning("stopped by a signal, before everything had ended")
+            return _LOST
+        snapshot = acceptor.taskmaster.snapshot()
+        logger.info("stopped; connections: %d served, %d refused", snapshot.served,
+                    snapshot.refused + acceptor.refused_count)
+        return _LOST if report else 0
+
+
+def _serve_forever(acceptor: Acceptor, configuration: Configuration, logs: Logs) -> StopReport | None:
+    """None if it has been stopped by force, while it stopped."""
+    def reload() -> None:
+        parts: dict[str, Callable[[], object]] = {"log files": logs.reopen}
+        if acceptor.tls is not None:
+            parts["certificates"] = acceptor.tls.reload
+        for what, reload_it in parts.items():
+            try:
+                reload_it()
+                logger.info("reloaded: %s", what)
+            except (CliError, OSError, ValueError) as error:
+                logger.error("cannot reload the %s, and goes on with those it has: %s", what, error)
+
+    try:
+        return acceptor.serve_forever(deadline=configuration["graceful-timeout"], leave=configuration["leave"],
+                                      reload=reload)
+    except KeyboardInterrupt:
+        return None
+    except (OSError, RuntimeError) as error:  # an address, or threads, that the system does not give
+        raise StartError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def _reload(configuration: Configuration) -> int:
+    pidfile = _PidFile(configuration["pidfile"], configuration.where("pidfile"))
+    directories = configuration["reload-dir"] or (configuration["app-dir"],)
+    deadline = configuration["leave"] + configuration["graceful-timeout"]
+    try:
+        return run_reloading(configuration["bind"], configuration["backlog"], configuration["reuse-port"], directories,
+                             configuration["reload-include"], deadline, listening=pidfile.write)
+    finally:
+        pidfile.remove()
+
+
+class _PidFile:
+    """path: None, and there is none. StartError if it cannot be written."""
+
+    def __init__(self, path: str | None, where: str) -> None:
+        if path is not None:
+            check_writable(path, where)
+        self._path = None if path is None else Path(path).absolute()
+        self._where = where
+        self._written = f"{os.getpid()}\n"
+
+    def write(self) -> None:
+        """Once it listens, so that a second server that finds the address taken does not touch it."""
+        if self._path is not None:
+            try:
+                self._path.write_text(self._written)
+            except OSError as error:
+                raise StartError(f"{self._where} {str(self._path)!r}: {error.strerror}") from None
+
+    def remove(self) -> None:
+        """Unless it is another's by now."""
+        if self._path is not None:
+            try:
+                if self._path.read_text() == self._written:
+                    self._path.unlink()
+            except FileNotFoundError:  # it has not been written, or somebody has removed it
+                pass
+            except OSError as error:
+                logger.warning("%s %s: %s", self._where, self._path, error.strerror)

@@ -1,0 +1,168 @@
+"""The taskmaster that the options make: of the four models, and of a class of the user's own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceptor.cli.configuration import read_configuration
+from acceptor.cli.errors import CliError, ConfigurationError, StartError
+from acceptor.cli.models import MODELS, describe, make_taskmaster
+from acceptor.cli.options import option_named
+from taskmaster import (
+    PooledTaskmaster,
+    RecyclingTaskmaster,
+    SingleThreadedTaskmaster,
+    Taskmaster,
+    ThreadPerConnectionTaskmaster,
+)
+
+OWN = """
+from taskmaster import PooledTaskmaster, RecyclingTaskmaster, Taskmaster
+
+class Plain(PooledTaskmaster):
+    pass
+
+class Passing(RecyclingTaskmaster):
+    def __init__(self, colour="red", **options):
+        super().__init__(**options)
+
+class Few(PooledTaskmaster):
+    def __init__(self, threads=3):
+        super().__init__(threads=threads)
+
+class Demanding(PooledTaskmaster):
+    def __init__(self, colour):
+        super().__init__()
+
+class Picky(PooledTaskmaster):
+    def __init__(self):
+        raise ValueError("not on a Monday")
+
+class Broken(PooledTaskmaster):
+    def __init__(self):
+        raise OSError("no disk")
+
+class Abstract(Taskmaster):
+    pass
+
+function = len
+"""
+
+
+def make(**options: str) -> Taskmaster:
+    command_line = {name.replace("_", "-"): value for name, value in options.items()}
+    return make_taskmaster(read_configuration(command_line, {}, Path("/nonexistent")), Path("/nonexistent"))
+
+
+@pytest.mark.parametrize(("options", "kind", "attributes"), [
+    ({}, RecyclingTaskmaster, {"standby": 8, "max_thread_count": 100, "max_accept_count": None, "idle_timeout": 10.0}),
+    ({"threads": "64"}, RecyclingTaskmaster, {"standby": 8, "max_thread_count": 64}),
+    ({"threads": "4"}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 4}),
+    ({"threads": "4:64"}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 64}),
+    ({"standby": "3", "queue": "5", "idle_timeout": "2.5"}, RecyclingTaskmaster,
+     {"standby": 3, "max_accept_count": 5, "idle_timeout": 2.5}),
+    ({"taskmaster": "recycling", "queue": "none"}, RecyclingTaskmaster, {"max_accept_count": None}),
+    ({"taskmaster": "single"}, SingleThreadedTaskmaster, {"max_thread_count": 1}),
+    ({"taskmaster": "Thread"}, ThreadPerConnectionTaskmaster, {"max_thread_count": 100, "max_accept_count": 20}),
+    ({"taskmaster": "thread", "threads": "7", "queue": "0"}, ThreadPerConnectionTaskmaster,
+     {"max_thread_count": 7, "max_accept_count": 0}),
+    ({"taskmaster": "thread", "threads": "none"}, ThreadPerConnectionTaskmaster,
+     {"max_thread_count": None, "max_accept_count": None}),
+    ({"taskmaster": "pool"}, PooledTaskmaster, {"max_thread_count": 16, "max_accept_count": 64}),
+    ({"taskmaster": "pool", "threads": "7", "queue": "none"}, PooledTaskmaster,
+     {"max_thread_count": 7, "max_accept_count": None}),
+])
+def test_the_options_become_the_arguments_of_the_model(options: dict[str, str], kind: type[Taskmaster],
+                                                       attributes: dict[str, Any]) -> None:
+    made = make(**options)
+    assert type(made) is kind
+    assert {name: getattr(made, name) for name in attributes} == attributes
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"taskmaster": "poool"}, "--taskmaster 'poool': there is no such model; write single, thread, pool, recycling"),
+    ({"taskmaster": "poool"}, "or for one of your own package.module:Class; did you mean 'pool'?"),
+    ({"taskmaster": "single", "threads": "4"}, "the model single has no --threads; thread, pool and recycling have"),
+    ({"taskmaster": "single", "queue": "none"}, "--queue none: the model single has no --queue"),
+    ({"taskmaster": "pool", "threads": "4:64"}, "has no --standby, and no range of --threads; recycling has"),
+    ({"taskmaster": "thread", "standby": "4"}, "--standby 4: the model thread has no --standby"),
+    ({"taskmaster": "thread", "idle_timeout": "4"}, "4: the model thread has no --idle-timeout; recycling has"),
+    ({"threads": "4:64", "standby": "5"}, "--threads 4:64 and --standby 5: both say how many threads wait"),
+    ({"threads": "none"}, "--taskmaster recycling: --threads none: "),
+    ({"standby": "500"}, "--taskmaster recycling: --standby 500 is more than --threads 100"),
+    ({"taskmaster": "thread", "threads": "none", "queue": "3"}, "--queue 3 without --threads"),
+])
+def test_an_option_that_the_model_does_not_have_or_like_is_never_ignored(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make(**options)
+    assert message in str(caught.value)
+
+
+def test_the_defaults_that_the_help_tells_are_those_of_the_models() -> None:
+    assert option_named("taskmaster").default in MODELS
+    thread, pool, recycling = ThreadPerConnectionTaskmaster(), PooledTaskmaster(), RecyclingTaskmaster()
+    assert option_named("threads").default_text == (
+        f"thread {thread.max_thread_count}, pool {pool.max_thread_count}, "
+        f"recycling {recycling.standby}:{recycling.max_thread_count}")
+    assert option_named("queue").default_text == (
+        f"thread {thread.max_accept_count}, pool {pool.max_accept_count}, recycling "
+        f"{str(recycling.max_accept_count).lower()}")
+    assert option_named("standby").default_text.startswith(f"{recycling.standby}, ")
+    assert option_named("idle-timeout").default_text == f"{recycling.idle_timeout:g}"
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({}, "RecyclingTaskmaster, 8 to 100 threads"),
+    ({"taskmaster": "pool", "threads": "4"}, "PooledTaskmaster, 4 threads"),
+    ({"taskmaster": "single"}, "SingleThreadedTaskmaster, 1 thread"),
+    ({"taskmaster": "thread", "threads": "none"}, "ThreadPerConnectionTaskmaster, a thread for each connection"),
+])
+def test_a_model_is_described_for_the_log(options: dict[str, str], text: str) -> None:
+    assert describe(make(**options)) == text
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module `own_models` that can be imported during the test."""
+    (tmp_path / "own_models.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("options", "attributes"), [
+    ({"taskmaster": "own_models:Plain", "threads": "3", "queue": "4"}, {"max_thread_count": 3, "max_accept_count": 4}),
+    ({"taskmaster": "own_models:Passing", "threads": "3:4"}, {"standby": 3, "max_thread_count": 4}),
+    ({"taskmaster": "own_models:Few", "threads": "5"}, {"max_thread_count": 5}),
+    ({"taskmaster": "own_models:Few"}, {"max_thread_count": 3}),
+])
+def test_a_class_of_ones_own_gets_what_its_constructor_takes(options: dict[str, str], attributes: dict[str, Any]
+                                                             ) -> None:
+    made = make(**options)
+    assert type(made).__module__ == "own_models"
+    assert {name: getattr(made, name) for name in attributes} == attributes
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("options", "error", "message"), [
+    ({"taskmaster": "own_models:Few", "queue": "3"}, ConfigurationError,
+     "--queue 3: Few() has no argument called queue_size or max_accept_count; it takes threads"),
+    ({"taskmaster": "own_models:Picky", "threads": "3"}, ConfigurationError, "it takes none"),
+    ({"taskmaster": "own_models:Demanding"}, ConfigurationError, "missing 1 required positional argument: 'colour'"),
+    ({"taskmaster": "own_models:Picky"}, ConfigurationError, "--taskmaster own_models:Picky: not on a Monday"),
+    ({"taskmaster": "own_models:Broken"}, StartError, "OSError: no disk"),
+    ({"taskmaster": "own_models:Plian"}, StartError, "has no 'Plian'; did you mean 'Plain'?"),
+    ({"taskmaster": "own_models:Abstract"}, StartError, "is not finished: it has no execute_acceptor, "),
+    ({"taskmaster": "own_models:function"}, StartError, "name a class derived from taskmaster.Taskmaster"),
+    ({"taskmaster": "own_models"}, ConfigurationError, "there is no such model"),
+    ({"taskmaster": "own_models:"}, ConfigurationError, 'write "own_models:" and the name of what is meant'),
+])
+def test_a_class_of_ones_own_that_cannot_be_made_says_why(options: dict[str, str], error: type[CliError], message: str
+                                                          ) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        make(**options)
