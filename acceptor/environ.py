@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
@@ -22,6 +22,9 @@ class FileWrapper:
     filelike: anything with read(size); from where it stands to its end, or for as many bytes as Content-Length says.
     block_size: bytes read at a time by whoever iterates over it, as middleware does. The server has a size of its own.
     """
+
+    close: Callable[[], object]
+    """The file's; there only if that has it, as are `seekable`, `seek` and `tell`."""
 
     def __init__(self, filelike: Any, block_size: int = 64 * 1024) -> None:
         self.filelike = filelike
