@@ -19,6 +19,7 @@ import taskmaster.pooled
 import taskmaster.recycling
 import taskmaster.single
 from acceptor import Acceptor, Timeouts, Violation, phases
+from acceptor.cli.reference import settings_reference
 from acceptor.phases import Phase
 from taskmaster import SingleThreadedTaskmaster, ThreadState
 from tests.clients import RawClient, request
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SERVER, SELECT, BLOCK, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET.findall(README)
+SERVER, SELECT, BLOCK, SITE, LIVE, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET.findall(README)
 DETACH, TLS_AND_ADDRESSES = SNIPPET.findall(HTTP)
+[MOUNTS] = SNIPPET.findall((ROOT / "docs" / "applications.md").read_text())
 
 MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling]
 
@@ -62,6 +64,40 @@ def test_the_application_of_select_answers(capsys: pytest.CaptureFixture[str]) -
         assert get("/") == b"Hello"
         assert get("/greet?name=Ada&times=2") == b"Hello, Ada! Hello, Ada! "
         assert get("/lines").count(b"\n") == 1000
+
+
+def test_the_site_of_the_readme_has_an_application_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public" / "a.txt").write_text("a file")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {"__name__": "readme"}
+    exec(compile(SITE, "README.md", "exec"), scope)
+    with Acceptor(scope["site"], port=0, taskmaster=SingleThreadedTaskmaster()) as server:  # type: ignore[arg-type]
+        assert urllib.request.urlopen(f"http://{server.name}/you").read() == b"Hello, /you"
+        assert urllib.request.urlopen(f"http://{server.name}/static/a.txt").read() == b"a file"
+
+
+def test_several_applications_are_mounted_as_the_documents_say() -> None:
+    scope: dict[str, object] = {"__name__": "applications"}
+    exec(compile(MOUNTS, "applications.md", "exec"), scope)
+    with Acceptor(scope["site"], port=0, taskmaster=SingleThreadedTaskmaster()) as server:  # type: ignore[arg-type]
+        answers = [urllib.request.urlopen(f"http://{server.name}{path}").read()
+                   for path in ("/shop", "/shop/cart", "/shopping", "/")]
+    assert answers == [b"/shop", b"/shop", b"", b""]
+
+
+def test_the_settings_page_is_made_of_the_table_of_options() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    assert page.endswith("\n\n" + settings_reference().replace("### ", "## ").rstrip() + "\n"), (
+        "print settings_reference() again, below the introduction")
+
+
+def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
+    application = SITE[SITE.index("def application"):SITE.index("shop, files")]
+    (tmp_path / "test_it.py").write_text(LIVE + application)
+    run = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"], cwd=tmp_path,
+                         capture_output=True, text=True, timeout=60)
+    assert "1 passed" in run.stdout, run.stdout + run.stderr
 
 
 @pytest.fixture
