@@ -17,7 +17,7 @@ _NAME = re.compile(TCHAR + rb"+")
 """RFC 9110 section 5.1: token."""
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 """RFC 9110 section 5.5: no control byte but tab, and no white space around."""
-_REASON = re.compile("[\t\x20-\x7e\x80-\xff]*")
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 """RFC 9112 section 4: no control byte but tab."""
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
@@ -41,9 +41,13 @@ def check_field(name: bytes, value: bytes) -> None:
 
 def check_reason(reason: str) -> bytes:
     """`reason` as bytes; ValueError if it cannot be a reason phrase (RFC 9112 section 4)."""
-    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+    try:
+        encoded = reason.encode("latin-1")
+    except (AttributeError, UnicodeEncodeError):
+        encoded = b"\0"
+    if not _REASON.fullmatch(encoded):
         raise ValueError(f"reason={reason!r:.80}: pass a str within latin-1, without control characters")
-    return reason.encode("latin-1")
+    return encoded
 
 
 def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from acceptor import chunks, heads, messages, wire
+from acceptor import chunks, fields, heads, wire
 from acceptor.heads import RequestHead
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
@@ -556,8 +556,8 @@ PATTERNS: dict[str, tuple[re.Pattern[bytes], Callable[[re.Pattern[bytes], bytes]
         (heads, re.Pattern.fullmatch, ["_HOST", "_ABSOLUTE", "_METHOD"]),
         (heads, re.Pattern.findall, ["_LENGTHS"]),
         (chunks, re.Pattern.fullmatch, ["_SIZE_LINE", "_TRAILER_LINE"]),
-        (messages, re.Pattern.fullmatch, ["_NAME"]),
-        (messages, re.Pattern.search, ["_BAD_VALUE"]),
+        (fields, re.Pattern.fullmatch, ["_NAME", "_REASON"]),
+        (fields, re.Pattern.search, ["_BAD_VALUE"]),
     ) for name in names for pattern in [getattr(module, name)]
 }
 STARTS = [b"", b"G", b"GET /", b"GET / HTTP/1.1\r\n", b"X: ", b"http://", b"[", b"5", b"5;a=", b'5;a="',
@@ -569,7 +569,7 @@ ENDS = [b"", b"\0", b"\r\n\r\n", b"\x01\r\n\r\n", b"#"]
 
 
 def test_every_pattern_is_in_the_table() -> None:
-    there = {f"{module.__name__}.{name}" for module in (wire, heads, chunks, messages)
+    there = {f"{module.__name__}.{name}" for module in (wire, heads, chunks, fields)
              for name, value in vars(module).items() if isinstance(value, re.Pattern)}
     assert there == set(PATTERNS)
 
