@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from acceptor import systemd
-from acceptor.addresses import Bound, chosen_addresses, unbound_name
+from acceptor.addresses import Bound, UnixAddress, chosen_addresses, unbound_name
 from acceptor.connection import Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
@@ -148,8 +148,10 @@ class Acceptor:
 
     @property
     def urls(self) -> list[str]:
-        """The same for a browser: ["https://127.0.0.1:8443"]."""
-        return [f"http{'s' if self.tls else ''}://{address}" for address in self.addresses]
+        """The same for a browser: ["https://127.0.0.1:8443"]; UNIX sockets, which have no URL, as they are."""
+        scheme = "https" if self.tls else "http"
+        return [str(address) if isinstance(address, UnixAddress) else f"{scheme}://{address}"
+                for address in self._addresses]
 
     @property
     def connection_count(self) -> int:

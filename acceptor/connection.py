@@ -131,8 +131,11 @@ class Connection:
         """A tick has passed without a first byte: _NothingCame if that is enough."""
         service, timeouts = self.service, self.service.timeouts
         if self.phase is Phase.IDLE:
-            if (service.stopping or time.monotonic() - self.since >= timeouts.keep_alive
-                    or (service.pressed and timeouts.pressed is not None)):
+            enough = (service.stopping or time.monotonic() - self.since >= timeouts.keep_alive
+                      or (service.pressed and timeouts.pressed is not None))
+            # Looked at once more, because a thread may be a while on its way to here, and a request that has come
+            # meanwhile would be lost.
+            if enough and not self.stream.has_input(0):
                 raise _NothingCame
         elif service.stopping:
             raise ProtocolError(503, "the server is stopping")

@@ -17,9 +17,10 @@ queued:
   5. later, when nobody can be inside `accept` any more: `close`. Not before: the system would give the descriptor's
      number to the next file opened, and a thread about to accept would accept on that.
 Between the last accept of step 1 and step 3 a TCP connection may still arrive, and is reset; on Linux nothing can
-prevent that, and it lasts microseconds. An AF_UNIX socket keeps its queue when it is shut down, so it is drained once
-more after step 3. One that was inherited is not shut down (see `acceptor.listen_socket`): what comes after step 1 stays
-queued for whoever else holds it, and is reset by the last of them that closes it.
+prevent that, and it lasts microseconds. (But with SO_REUSEPORT, and net.ipv4.tcp_migrate_req=1, the kernel gives it to
+another process instead.) An AF_UNIX socket keeps its queue when it is shut down, so it is drained once more after step
+3. One that was inherited is not shut down (see `acceptor.listen_socket`): what comes after step 1 stays queued for
+whoever else holds it, and is reset by the last of them that closes it.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ logger = logging.getLogger("acceptor")
 
 _FULL = "The server is full; try again in a moment."
 _GRACE = 2.0
-"""Seconds that threads have to end after their connections have been cut: they notice within a TICK, or two, which is
-what they have if somebody is in a hurry. A handler that does not look at its connection meanwhile is not interrupted:
+"""Seconds that threads have to end after their connections have been cut: they notice within a TICK, and have not much
+more if somebody is in a hurry. A handler that does not look at its connection meanwhile is not interrupted:
 nothing in Python can do that safely."""
 _LOOK = 0.1
 """Seconds between two looks, while it stops, at whether it is to hurry."""
@@ -157,7 +157,7 @@ class Run:
                 connection.cut()
 
             self._registry.each(note)
-            late = self._taskmaster.shutdown(min(_GRACE, 2 * TICK) if self._hurried else _GRACE)
+            late = self._taskmaster.shutdown(min(_GRACE, TICK + _LOOK) if self._hurried else _GRACE)
         # 4. Nobody is left who could accept; close what is open.
         self._close_everything()
         report = StopReport(tuple(cut), tuple(late))

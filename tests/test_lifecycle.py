@@ -256,11 +256,13 @@ def test_two_servers_share_a_port_if_they_are_asked_to() -> None:
 # Signals, in a process of its own.
 
 PROGRAM = """
-import sys, time
+import signal, sys, threading
 from acceptor import Acceptor, Hooks
 from taskmaster import RecyclingTaskmaster
 
 def handler(request):
+    if request.path == "/stop":
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
     print("handling", flush=True)
     sys.stdin.readline()
     return "answered"
@@ -335,6 +337,16 @@ def test_a_second_signal_cuts_what_is_left(program: Program, numbers: tuple[sign
     output, log, code = program.end()
     assert (output, code) == ("cut: 1 stuck: 1\n", 0)
     assert "it cut 127.0.0.1:" in log
+
+
+def test_a_signal_is_heeded_whichever_thread_the_kernel_gives_it_to(program: Program) -> None:
+    program.let_the_handler_answer()
+    assert program.client.read_response().body == b"answered"
+    program.client.send(request("/stop"))
+    assert {program.line(), program.line()} == {"handling", "stopping"}
+    program.let_the_handler_answer()
+    assert program.client.read_response().body == b"answered"
+    assert program.end() == ("cut: 0 stuck: 0\n", "", 0)
 
 
 def test_quit_cuts_at_once(program: Program) -> None:

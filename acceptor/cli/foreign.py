@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["here_it_is"]
 
 _SAME = {
-    "--host": "--bind HOST:PORT", "--port": "--bind HOST:PORT", "-p": "--bind HOST:PORT", "--listen": "--bind",
+    "--host": "--bind HOST:PORT", "--port": "--bind HOST:PORT", "-p": "--pidfile, or --bind HOST:PORT",
+    "--listen": "--bind",
     "--unix-socket": "--bind unix:/PATH", "--uds": "--bind unix:/PATH", "--fd": "--bind fd://N",
     "-k": "--taskmaster", "--worker-class": "--taskmaster", "--call": "--factory", "--chdir": "--app-dir",
     "--pythonpath": "--app-dir", "--pid": "--pidfile", "--url-prefix": "--script-name", "--root-path": "--script-name",
