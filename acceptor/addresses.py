@@ -103,10 +103,19 @@ def parse_address(text: str) -> Address:
 
 def _problem(text: str, host: str, port: str) -> str | None:
     """What is wrong with the text of a TCP address, and what to write; None if nothing is."""
+    if not text.strip():
+        return 'it is empty; write "127.0.0.1:8080"'
+    if text.startswith(("/", "./", "../")):
+        return f'for a UNIX socket, write "unix:{text}"'
+    if "," in text:
+        return 'write one address, such as "127.0.0.1:8080", and give each by itself'
+    if host == "*":
+        return f'write ":{port}" for every address of this machine'
     if "://" in text:
         return f'a scheme has no place here; write "{text.partition("://")[2].strip("/")}"'
     if ":" in host and not host.startswith("["):
-        return 'an IPv6 address stands in brackets; write "[::1]:8080"'
+        written = f"[{host}]:{port}" if _is_ipv6(host) else f"[{text}]:8080" if _is_ipv6(text) else "[::1]:8080"
+        return f'an IPv6 address stands in brackets; write "{written}"'
     if not port or ":" not in text or text.endswith("]"):
         return f'the port is missing; write "{text.rstrip(":")}:8080", or ":8080" for every address of this machine'
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:

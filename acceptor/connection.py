@@ -64,6 +64,14 @@ class Connection:
     def __str__(self) -> str:
         return f"{self.peer} ({self.phase.value})"
 
+    @property
+    def description(self) -> str:
+        """What it is busy with: "GET /report from 203.0.113.7:49152 (handling)". Any thread."""
+        phase, head = self.phase, self.head
+        if head is None or phase in (Phase.FRESH, Phase.READING, Phase.IDLE):
+            return str(self)
+        return f"{head.method} {printable(head.target)} from {self}"
+
     # For the thread that serves.
 
     @property

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["is_wsgi", "takes"]
+__all__ = ["FACTORY_HINT", "factory_signature", "is_wsgi", "takes"]
+
+FACTORY_HINT = "is it a factory? Then call it, or say --factory"
+"""How a message of `is_wsgi` ends about what takes no arguments, so that who knows more can say more."""
+
+_FACTORY = re.compile("((create|make|get)_(app|application|wsgi).*|make|app_factory|application_factory)")
+_SETTINGS = re.compile(r"\w*?(config|conf|cfg|settings)(_\w+)?")
+_OURS = frozenset({"request", "req", "environ", "env", "start_response"})
 
 
 def is_wsgi(app: object) -> bool:
@@ -34,7 +42,7 @@ def is_wsgi(app: object) -> bool:
     if _binds(signature, 3):
         raise TypeError(f"{app!r} takes three arguments, as ASGI applications do; this server runs WSGI applications, "
                         "which take (environ, start_response), and handlers, which take a Request")
-    hint = "; is it a factory? Then call it, or say --factory" if _binds(signature, 0) else ""
+    hint = f"; {FACTORY_HINT}" if _binds(signature, 0) else ""
     raise TypeError(f"{app!r} takes {signature}: a WSGI application takes (environ, start_response), a handler takes a "
                     f"Request{hint}")
 
@@ -46,6 +54,26 @@ def _rather_two(app: Callable[..., Any], signature: inspect.Signature) -> bool:
         return parameters[0].name != "request"
     decorated = inspect.signature(app)
     return _binds(decorated, 2) or not _binds(decorated, 1) or len(parameters) == 1
+
+
+def factory_signature(app: object) -> inspect.Signature | None:
+    """How `app` is called, if it looks more like a function that makes an application than like one; else None.
+
+    It is a function that can be called with one argument or two, as applications and handlers are, and that is called
+    as factories are (create_app, make_wsgi_app, get_application, app_factory), or takes a configuration first, or has
+    a default for everything. But if a parameter is called request or environ, it is none. This is a guess, for whoever
+    has not said what it is: `is_wsgi` does not make it.
+    """
+    if not (inspect.isfunction(app) or inspect.ismethod(app)) or (signature := _own_signature(app)) is None:
+        return None
+    names = {*signature.parameters, *inspect.signature(app).parameters}
+    if names & _OURS or not (_binds(signature, 1) or _binds(signature, 2)):
+        return None
+    parameters = [each for each in signature.parameters.values()
+                  if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    optional = bool(parameters) and _binds(signature, 0)
+    configured = bool(parameters) and _SETTINGS.fullmatch(parameters[0].name)
+    return signature if optional or configured or _FACTORY.fullmatch(app.__name__) else None
 
 
 def takes(app: Callable[..., Any], count: int) -> bool:

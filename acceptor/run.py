@@ -41,7 +41,8 @@ class StopReport:
     """What `stop` had to do. Falsy if nothing was lost."""
 
     cut: tuple[str, ...] = ()
-    """Connections that were cut in the middle of something: "203.0.113.7:49152 (handling)"."""
+    """What was cut in the middle: "GET /report from 203.0.113.7:49152 (handling)", or before there was a request,
+    "203.0.113.7:49152 (reading)"."""
     stuck: tuple[str, ...] = ()
     """Threads that did not end even then; they are daemons, and end with the process or with their handler."""
 
@@ -137,6 +138,9 @@ class Run:
             a detached connection    whoever has it; connection.cut() past the deadline
             a handler                itself; after the deadline and _GRACE it is reported as stuck
         """
+        in_progress = sum(connection.phase.in_progress for connection, _ in self._registry.items())
+        logger.info("%s: stopping%s; requests in progress: %d, which have up to %g s", self._name,
+                    f" in {leave:g} s" if leave else "", in_progress, deadline)
         # 0. Everybody learns that it leaves.
         self._service.leaving = True
         self._wait_unless_hurried(leave)
@@ -153,7 +157,7 @@ class Run:
 
             def note(connection: Connection, owner: int) -> None:
                 if connection.phase.in_progress:
-                    cut.append(str(connection))
+                    cut.append(connection.description)
                 connection.cut()
 
             self._registry.each(note)
@@ -162,7 +166,8 @@ class Run:
         self._close_everything()
         report = StopReport(tuple(cut), tuple(late))
         if report:
-            logger.warning("%s stopped; past the deadline of %g s it cut %s%s", self._name, deadline,
+            logger.warning("%s stopped; %s it cut %s%s", self._name,
+                           "told to hurry," if self._hurried else f"past the deadline of {deadline:g} s",
                            ", ".join(cut) or "nothing",
                            f"; threads that have not ended: {', '.join(late)}" if late else "")
         return report

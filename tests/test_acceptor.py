@@ -330,9 +330,9 @@ def test_past_the_deadline_what_is_in_progress_is_cut_and_named(model: Callable[
         assert body_started.wait(PATIENCE)
         peer = "{}:{}".format(*sock.getsockname())
         report = Stopping(acceptor, deadline=0.05).result()
-    assert report == StopReport(cut=(f"{peer} (receiving)",))
+    assert report == StopReport(cut=(f"POST / from {peer} (receiving)",))
     assert report
-    assert f"cut {peer} (receiving)" in caplog.text
+    assert f"cut POST / from {peer} (receiving)" in caplog.text
 
 
 def test_a_hard_stop_cuts_at_once(model: Callable[[], Taskmaster]) -> None:

@@ -68,7 +68,10 @@ def test_what_a_text_means_and_how_it_is_shown(text: str, address: Address) -> N
 
 
 @pytest.mark.parametrize(("text", "say"), [
-    ("", 'the port is missing; write ":8080"'),
+    ("", 'it is empty; write "127.0.0.1:8080"'),
+    ("/run/app.sock", 'write "unix:/run/app.sock"'),
+    ("127.0.0.1:80,127.0.0.1:81", "give each by itself"),
+    ("::1:4242", 'an IPv6 address stands in brackets; write "[::1]:4242"'),
     (":", 'the port is missing; write ":8080"'),
     ("8080", '":8080" for every address of this machine'),
     ("127.0.0.1", 'the port is missing; write "127.0.0.1:8080"'),
@@ -88,7 +91,7 @@ def test_what_a_text_means_and_how_it_is_shown(text: str, address: Address) -> N
     ("[::1:80", "in the brackets belongs an IPv6 address"),
     ("[]:80", "in the brackets belongs an IPv6 address"),
     ("http://127.0.0.1:8080/", 'a scheme has no place here; write "127.0.0.1:8080"'),
-    ("*:80", '":8080" is every address of this machine'),
+    ("*:80", 'write ":80" for every address of this machine'),
     ("my host:80", "write a name or an address"),
     ("a/b:80", "write a name or an address"),
     ("a]:80", "write a name or an address"),

@@ -27,15 +27,18 @@ class StartError(CliError):
     exit_code = 1
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """"; did you mean 'app'?", or "" if nothing `known` is like `word`."""
-    near = difflib.get_close_matches(word, sorted(set(known)), n=3)
+def did_you_mean(word: str, known: Iterable[str], *, most: int = 3) -> str:
+    """"; did you mean 'app'?", or "" if nothing `known` is like `word`. Names the `most` that are nearest."""
+    near = difflib.get_close_matches(word, sorted(set(known)), n=most)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def check_writable(path: str, where: str) -> None:
     """StartError unless this user can write to the file, which is left as it is, or not made."""
-    if not os.access(path if os.path.exists(path) else os.path.dirname(path) or ".", os.W_OK):
-        folder = os.path.dirname(path) or "."
-        raise StartError(f"{where} {path!r}: "
-                         + ("this user may not write there" if os.path.isdir(folder) else f"there is no {folder}"))
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise StartError(f"{where} {path!r}: there is no directory {folder}; make it, or write elsewhere")
+    if os.path.isdir(path):
+        raise StartError(f"{where} {path!r}: this is a directory; name a file in it")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise StartError(f"{where} {path!r}: this user may not write there")
