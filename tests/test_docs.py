@@ -21,6 +21,7 @@ import taskmaster.single
 from acceptor import Acceptor, Timeouts, Violation, phases
 from acceptor.cli.reference import settings_reference
 from acceptor.phases import Phase
+from acceptor.wsgi import WSGI
 from taskmaster import SingleThreadedTaskmaster, ThreadState
 from tests.clients import RawClient, request
 
@@ -28,8 +29,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 HTTP = (ROOT / "docs" / "http.md").read_text()
 SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SERVER, SELECT, BLOCK, SITE, LIVE, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET.findall(README)
-DETACH, TLS_AND_ADDRESSES = SNIPPET.findall(HTTP)
+SERVER, FLASK, SITE, LIVE, SELECT, BLOCK, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET.findall(README)
+CLOCK, DETACH, TLS_AND_ADDRESSES = SNIPPET.findall(HTTP)
 [MOUNTS] = SNIPPET.findall((ROOT / "docs" / "applications.md").read_text())
 
 MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling]
@@ -64,6 +65,13 @@ def test_the_application_of_select_answers(capsys: pytest.CaptureFixture[str]) -
         assert get("/") == b"Hello"
         assert get("/greet?name=Ada&times=2") == b"Hello, Ada! Hello, Ada! "
         assert get("/lines").count(b"\n") == 1000
+
+
+def test_the_flask_application_of_the_readme_is_served() -> None:
+    scope: dict[str, object] = {"__name__": "shop"}
+    exec(compile(FLASK, "README.md", "exec"), scope)
+    with Acceptor(WSGI(scope["app"]), port=0, taskmaster=SingleThreadedTaskmaster()) as server:  # type: ignore[arg-type]
+        assert urllib.request.urlopen(f"http://{server.name}/").read() == b"Hello"
 
 
 def test_the_site_of_the_readme_has_an_application_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +126,16 @@ def test_the_options_shown_are_those_there_are() -> None:
     for snippet in (OPTIONS, TLS_AND_ADDRESSES):
         exec(compile(snippet, "http.md", "exec"), scope)
         assert isinstance(scope.pop("acceptor"), Acceptor)
+
+
+def test_the_clock_of_the_documents_ticks() -> None:
+    scope: dict[str, object] = {"__name__": "http"}
+    exec(compile(CLOCK, "http.md", "exec"), scope)
+    with (Acceptor(scope["clock"], port=0, taskmaster=SingleThreadedTaskmaster()) as server,  # type: ignore[arg-type]
+          RawClient.connect(server.port) as client):
+        client.send(request())
+        assert client.read_head() == 200
+        assert b"data: " in client.read_body(6)
 
 
 def test_the_detached_connection_of_the_documents_shouts() -> None:
