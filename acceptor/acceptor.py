@@ -303,7 +303,7 @@ class Acceptor:
         self._addresses = listener.addresses
         self._run = Run(service, self._registry, listener, self.taskmaster)
         if self._last_report.stuck:
-            self.taskmaster.shutdown(0.0)  # they may have ended since
+            self.taskmaster.shutdown(0.1)  # they may have ended since; one that just does needs a moment to be joined
         self._run.begin(self)
         self._become(_Life.RUNNING)
 

@@ -200,11 +200,19 @@ class Watcher:
         self._service.pressed = pressed
 
     def _report(self, connection: Connection, owner: int, since: float, now: float) -> None:
-        frame = sys._current_frames().get(owner)
-        stack = "".join(traceback.format_stack(frame)) if frame else "(its thread has ended)\n"
+        stack = _stack(owner)
         head = connection.head
         if connection.phase is not Phase.HANDLING or connection.since != since or head is None:
             return  # it has come to its end meanwhile: the stack may be that of something else
         name = next((thread.name for thread in threading.enumerate() if thread.ident == owner), str(owner))
         logger.warning("%s %s from %s: its handler has been running for %.0f s (Timeouts.handler), on thread %s:\n%s",
                        head.method, printable(head.target), connection.peer, now - since, name, stack.rstrip())
+
+
+def _stack(thread: int) -> str:
+    """What the thread with this ident does at the moment. Not without the GIL: to read the frames of a thread that runs
+    may crash the process there (Python's HOWTO on free threading, "Frame objects")."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return "(its stack cannot be read: this Python runs without the GIL)"
+    frame = sys._current_frames().get(thread)
+    return "".join(traceback.format_stack(frame)) if frame else "(its thread has ended)"

@@ -61,6 +61,7 @@ class Clock:
 
     def __init__(self, step: float = 0.0) -> None:
         self._step = step
+        self._lock = threading.Lock()
         self._now = 1000.0
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -69,11 +70,13 @@ class Clock:
         return self
 
     def monotonic(self) -> float:
-        self._now += self._step
-        return self._now
+        with self._lock:
+            self._now += self._step
+            return self._now
 
     def advance(self, seconds: float) -> None:
-        self._now += seconds
+        with self._lock:
+            self._now += seconds
 
 
 class WatchedSocket(socket.socket):

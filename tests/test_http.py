@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from acceptor import Handler, Request, Response
+from acceptor import Handler, Request, Response, Timeouts
 from tests.clients import PATIENCE, Gate, RawClient, access_lines, request
 from tests.conftest import MODELS, Model, Serve, Server
 
@@ -466,7 +466,8 @@ def test_the_single_threaded_model_serves_one_connection_after_the_other(serve: 
 
 def test_many_clients_get_each_its_own_answers(serve: Serve, model: Model) -> None:
     """Eight threads, each with ten requests on each of three connections."""
-    server = serve(lambda request: f"{request.path} {request.body.read().decode()}")
+    # Under pressure, idle connections would give way: a client that is slow to ask again would be told to come back.
+    server = serve(lambda request: f"{request.path} {request.body.read().decode()}", timeouts=Timeouts(pressed=None))
     wrong: list[str] = []
 
     def client_thread(name: int) -> None:

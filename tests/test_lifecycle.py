@@ -213,6 +213,7 @@ def test_a_server_that_leaves_serves_newcomers_and_lets_everybody_go(serve: Serv
         assert idle.read_response().header("connection") == "close"
         idle.expect_eof()
     assert thread.is_alive()
+    server.wait_until_over(len(statuses) + 2)  # their threads may not know yet that the clients have it all
     server.acceptor.request_stop(now=True)
     thread.join(PATIENCE)
     assert [bool(report) for report in reports] == [False]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -245,7 +246,8 @@ def test_the_stack_of_a_slow_handler_is_logged_once_with_its_request_and_thread(
     assert len(lines) == 1, lines
     assert lines[0].startswith("GET /slow from 127.0.0.1:")
     assert "on thread worker-127.0.0.1:" in lines[0]
-    assert "in a_handler_that_waits" in lines[0]
+    with_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert ("in a_handler_that_waits" if with_gil else "its stack cannot be read") in lines[0]
 
 
 MODELS: dict[str, Callable[[int, int], Taskmaster]] = {
@@ -288,9 +290,11 @@ def test_of_200_clients_at_once_m_are_served_n_wait_and_the_rest_read_their_503(
         for thread in clients:
             thread.start()
         end = time.monotonic() + PATIENCE
-        while taskmaster.snapshot().accepted < 200 and time.monotonic() < end:
+        while True:  # until all have been accepted, and the threads that are to serve have been woken
+            now = taskmaster.snapshot()
+            if (now.accepted, now.threads[ThreadState.SERVING]) == (200, serving) or time.monotonic() > end:
+                break
             gate.wait(0.01)
-        now = taskmaster.snapshot()
         assert (now.accepted, now.threads[ThreadState.SERVING], now.queued, now.refused) == (
             200, serving, waiting, 200 - serving - waiting), now
         threads = now.thread_count - now.threads[ThreadState.LEAVING]
