@@ -12,7 +12,7 @@ __all__ = ["FACTORY_HINT", "factory_signature", "is_wsgi", "takes"]
 FACTORY_HINT = "is it a factory? Then call it, or say --factory"
 """How a message of `is_wsgi` ends about what takes no arguments, so that who knows more can say more."""
 
-_FACTORY = re.compile("((create|make|get)_(app|application|wsgi).*|make|app_factory|application_factory)")
+_FACTORY = re.compile(r"(create|make|get)_(\w+_)?(app|application|wsgi)(\d|_\w+)?|make|(app|application)_factory")
 _SETTINGS = re.compile(r"\w*?(config|conf|cfg|settings)(_\w+)?")
 _OURS = frozenset({"request", "req", "environ", "env", "start_response"})
 

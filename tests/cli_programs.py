@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 def clean_environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process' environment without what the command would read, and with `extra`."""
     kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("TASKMASTER_", "_TASKMASTER_")) and name not in ("PORT", "FORWARDED_ALLOW_IPS")}
+            if not name.startswith(("TASKMASTER_", "_TASKMASTER_"))
+            and name not in ("PORT", "FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY")}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | dict(extra or {})
 
 

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from click.testing import CliRunner, Result
 
-from acceptor.cli.commands import taskmaster
+from acceptor.cli.commands import _EXAMPLES, taskmaster
 from acceptor.cli.options import OPTIONS, SECTIONS
 from tests.cli_programs import ROOT, clean_environ, run
 
@@ -36,6 +36,15 @@ def fails():
 def wants(settings):
     return app
 
+def create_app(test_config=None):
+    return app
+
+def forgetful():
+    pass
+
+import sys
+nothing = None
+
 async def asgi(scope, receive, send):
     pass
 
@@ -54,7 +63,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for name in ("PORT", "FORWARDED_ALLOW_IPS", *(option.variable for option in OPTIONS)):
+    for name in ("PORT", "FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY", *(option.variable for option in OPTIONS)):
         monkeypatch.delenv(name, raising=False)
     before = set(sys.modules)
     yield tmp_path
@@ -95,7 +104,7 @@ def test_version() -> None:
 
 def test_the_help_names_every_section_option_and_variable() -> None:
     text = invoke("serve", "--help").output
-    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [*SECTIONS, "Examples"]
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == ["Examples", *SECTIONS]
     words = set(re.findall(r"[^\s\[\],;]+", text))
     for option in OPTIONS:
         assert option.flag in words
@@ -107,7 +116,8 @@ def test_the_help_keeps_to_the_terminals_width(columns: int, width: int, monkeyp
     monkeypatch.setenv("COLUMNS", str(columns))
     serve = taskmaster.commands["serve"]
     with click.Context(taskmaster, info_name="taskmaster", **taskmaster.context_settings) as parent:
-        text = serve.get_help(click.Context(serve, parent=parent, info_name="serve")).partition("Examples:")[0]
+        text = serve.get_help(click.Context(serve, parent=parent, info_name="serve"))
+    text = "".join(text.partition("Examples:\n")[::2]).replace(_EXAMPLES, "")
     longest = max(text.splitlines(), key=len)
     assert len(longest) <= width, longest
     assert len(longest) > width * 3 // 4, "it does not use the width"
@@ -121,7 +131,7 @@ def test_the_examples_of_the_help_are_understood() -> None:
     assert len(examples) >= 4
     for example in examples:
         assert invoke(*shlex.split(example)[1:], "--print-config").exit_code == 0, example
-    snippet = text.rpartition("[tool.taskmaster]")[2].partition("Signals:")[0]
+    snippet = text.partition("  [tool.taskmaster]\n")[2].partition("Application:")[0]
     Path("own.toml").write_text(re.sub("^ +", "", snippet, flags=re.MULTILINE))
     assert invoke("serve", "--config", "own.toml", "--print-config").exit_code == 0
 
@@ -156,23 +166,37 @@ def test_the_application_may_be_named_anywhere() -> None:
 
 @pytest.mark.parametrize(("reference", "code", "message"), [
     ("sho", 1, "there is no module 'sho' in {site}; did you mean 'shop'?"),
-    ("zzz", 1, "there is no module 'zzz' in {site}; there are package, shop"),
+    ("zzz", 1, "there is no module 'zzz' in {site}; there are lacking, package, shop, site_"),
     ("shop:ap", 1, "the module 'shop' has no 'ap'; did you mean 'app'?"),
-    ("shop:zzz", 1, "has no 'zzz'; perhaps shop:app or shop:handler or shop:wants is meant"),
-    ("shop:zzz", 1, "is meant; functions that might make it: shop:make(), shop:fails()"),
+    ("shop:zzz", 1, "has no 'zzz'; perhaps shop:app or shop:handler is meant; functions that might make it: "),
+    ("shop:zzz", 1, "that might make it: shop:make(), shop:fails(), shop:create_app(), shop:forgetful()"),
+    ("shop:create_app", 1, "'shop:create_app' takes (test_config=None): that looks like a factory. Write 'shop:"),
+    ("shop:create_app", 1, "'shop:create_app()', or add --factory; if it really is a handler, say --interface handler"),
+    ("shop:wants", 1, "takes (settings): that looks like a factory. Nobody passes it anything; name a function that"),
+    ("shop:nothing", 1, "'shop:nothing': it is None"),
+    ("shop:forgetful()", 1, "'shop:forgetful': the factory returned None: is a return missing?"),
+    ("shop:sys", 1, "'shop:sys': it is the module sys; name something in it"),
+    ("shop:make()()", 2, "no arguments can be passed"),
+    ("site_.wsgi.app", 1, "has no module 'app' in it; did you mean \"site_.wsgi:app\"?"),
+    ("site_", 1, "has neither app nor application; site_.wsgi has app: write \"site_.wsgi:app\""),
+    ("site_:wsgi", 1, 'site_.wsgi is a module of this package; write "site_.wsgi:" and the name of something in it'),
+    ("site_/wsgi.py", 2, 'write the name of a module, not of its file: "site_.wsgi:app"\n'),
+    ("site_/wsgi:app", 2, 'write the name of a module, not of its file: "site_.wsgi:app"\n'),
+    ("folder/web.py:x", 2, 'not of its file: "web:x", with --app-dir folder\n'),
+    ("lacking", 1, "nowhere_at_all: is it installed for " + sys.executable + "?"),
     ("shop:box.outside", 1, "shop:box (Box) has no 'outside'; did you mean 'inside'?"),
     ("shop:number", 1, "it (int) cannot be called"),
     ("shop:number()", 1, "'shop:number': it is 5, which cannot be called to make an application"),
     ("shop:asgi", 1, "it is asynchronous, as ASGI applications are"),
-    ("shop:make", 1, "is it a factory? Then call it, or say --factory"),
+    ("shop:make", 1, 'write "shop:make()", or add --factory'),
     ("shop:fails()", 1, "the factory shop:fails failed:\n\nTraceback"),
-    ("shop:wants()", 1, "the factory shop:wants failed:\n\nTypeError: wants() missing"),
+    ("shop:wants()", 1, "'shop:wants': it takes (settings); name a function that takes none"),
     ("shop:make(1)", 2, 'no arguments can be passed; name a function that takes none: "shop:make()"'),
-    ("shop.app", 1, "'shop' is a module, not a package, and has no module 'app' in it"),
+    ("shop.app", 1, "'shop' is a module, not a package, and has no module 'app' in it; did you mean \"shop:app\"?"),
     ("package.wbe", 1, "there is no module 'wbe' in the package 'package'; did you mean 'web'?"),
     ("package", 1, "the module has neither app nor application"),
     ("shop.py", 2, 'write the name of a module, not of its file: "shop:app"'),
-    ("./package/web.py:x", 2, 'not of its file: "web:x", with --app-dir package'),
+    ("./package/web.py:x", 2, 'not of its file: "package.web:x"\n'),
     (".shop", 2, 'a relative name means nothing here; write "package.shop:app"'),
     ("shop:", 0, ""),
     ("shop:a b", 2, 'write "module:attribute"'),
@@ -183,6 +207,12 @@ def test_an_application_that_is_not_there_is_answered_with_what_is(
     (site / "package").mkdir()
     (site / "package" / "__init__.py").touch()
     (site / "package" / "web.py").touch()
+    (site / "site_").mkdir()
+    (site / "site_" / "__init__.py").touch()
+    (site / "site_" / "wsgi.py").write_text("from shop import app as other\napp = other\n")
+    (site / "site_" / "broken.py").write_text("app = (\n")
+    (site / "folder").mkdir()
+    (site / "lacking.py").write_text("import nowhere_at_all\n")
     result = check(reference)
     if code:
         expect_error(result, code, message.replace("{site}", str(site)))
@@ -242,7 +272,16 @@ def test_the_users_own_packages_win(site: Path) -> None:
 @pytest.mark.parametrize(("arguments", "code", "message"), [
     (["--app-dir", "nowhere"], 1, "--app-dir 'nowhere': it does not exist"),
     (["--app-dir", "shop.py"], 1, "--app-dir 'shop.py': this is no directory"),
-    (["--factory"], 1, "the factory shop:app failed"),
+    (["--factory"], 1, "it takes (environ, start_response); name a function that takes none, or leave --factory out"),
+    (["--reload-dir", "."], 2, "--reload-dir: nothing is watched without --reload; give both"),
+    (["--reload-include", "*.html"], 2, "--reload-include: nothing is watched without --reload"),
+    (["--reload", "--reload-dir", "nowhere"], 1, "--reload-dir 'nowhere': there is no such directory"),
+    (["--access-log-format", "json"], 2, "--access-log-format: there is no access log without --access-log"),
+    (["--log-config", "log.yaml"], 2, "--log-config 'log.yaml': YAML is not read: write .json, .toml or .ini"),
+    (["--max-requests", "9"], 2, "no process is replaced because of its age; leave it out"),
+    (["-k", "gthread"], 2, "No such option '-k': for gthread, --taskmaster pool is the most like it"),
+    (["-t", "30"], 2, "gunicorn's -t is --timeout-handler here"),
+    (["--chdir", "/"], 2, "the working directory stays: cd first"),
     (["--interface", "handler"], 1, "cannot be called with a Request alone"),
     (["--forwarded-header", "forwarded"], 2, "say who is by --trusted-proxies"),
     (["--keyfile", "key.pem"], 2, "--keyfile: there is no TLS without --certfile"),
@@ -255,9 +294,9 @@ def test_the_users_own_packages_win(site: Path) -> None:
     (["--hooks", "nowhere"], 1, "there is no module 'nowhere'"),
     (["--hooks", "shop:app"], 1, "has no function called starting, ready"),
     (["--hooks", "shop:Box"], 1, "is a class; name an object made of it"),
-    (["--error-log", "no/where"], 1, "--error-log 'no/where': there is no no"),
-    (["--access-log", "no/where"], 1, "--access-log 'no/where': there is no no"),
-    (["--pidfile", "no/where"], 1, "--pidfile 'no/where': there is no no"),
+    (["--error-log", "no/where"], 1, "--error-log 'no/where': there is no directory no; make it"),
+    (["--access-log", "no/where"], 1, "--access-log 'no/where': there is no directory no; make it"),
+    (["--pidfile", "no/where"], 1, "--pidfile 'no/where': there is no directory no; make it"),
     (["--log-config", "no.json"], 1, "--log-config 'no.json': No such file"),
     (["--log-config", "no.json", "--log-level", "debug"], 2, "--log-level and --log-config: the latter says all"),
     (["--log-config", "shop.py"], 2, "--log-config 'shop.py': "),
@@ -297,7 +336,13 @@ def test_certificates_are_loaded_by_the_check(site: Path) -> None:
     assert check(*right).output == "configuration ok\n"
     expect_error(check("shop", "--certfile", "cert.pem", "--keyfile", "locked.pem"), 1,
                  "--keyfile 'locked.pem': its key is encrypted; give --keyfile-password-file")
-    expect_error(check("shop", "--certfile", "cert.pem"), 1, "--keyfile 'cert.pem': no PRIVATE KEY is in it")
+    expect_error(check("shop", "--certfile", "cert.pem"), 1,
+                 "--certfile 'cert.pem' holds no private key: give --keyfile")
+    (site / "wrong").write_text("wrong\n")
+    expect_error(check(*right[:5], "--keyfile-password-file", "wrong"), 1,
+                 "--keyfile-password-file 'wrong': the password in it is wrong for 'locked.pem'")
+    expect_error(check("shop", "--certfile", "cert.pem", "--keyfile", "key.pem", "--ciphers", "nope"), 1,
+                 "--ciphers 'nope': No cipher can be selected; give a list")
 
 
 # --print-config.
@@ -308,8 +353,22 @@ def test_what_is_printed_can_be_checked_and_needs_no_application() -> None:
     printed = invoke("serve", "nowhere", "--print-config", "-t", "pool", "--threads", "3")
     assert printed.exit_code == 0
     assert 'app = "nowhere"' in printed.stdout
+    assert re.search(r"^# queue = 64 +# the model pool has this$", printed.stdout, re.MULTILINE)
     Path("own.toml").write_text(printed.stdout)
     expect_error(check("--config", "own.toml"), 1, "there is no module 'nowhere'")
+    assert check("shop", "--config", "own.toml").output == "configuration ok\n"
+
+
+@pytest.mark.usefixtures("site")
+def test_warnings_are_shown_and_change_nothing() -> None:
+    result = check("shop", environ={"TASKMASTER_THREDS": "4"})
+    assert (result.exit_code, result.stdout) == (0, "configuration ok\n")
+    assert "Warning: TASKMASTER_THREDS in the environment is no option" in result.stderr
+
+
+@pytest.mark.usefixtures("site")
+def test_what_waits_in_a_file_for_another_day_is_no_error() -> None:
+    Path("own.toml").write_text("reload-dir = ['nowhere']\naccess-log-format = 'json'\n")
     assert check("shop", "--config", "own.toml").output == "configuration ok\n"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from acceptor.cli.configuration import read_configuration
 from acceptor.cli.errors import CliError, ConfigurationError, StartError
-from acceptor.cli.models import MODELS, describe, make_taskmaster
+from acceptor.cli.models import MODELS, describe, in_effect, make_taskmaster
 from acceptor.cli.options import option_named
 from taskmaster import (
     PooledTaskmaster,
@@ -89,11 +89,16 @@ def test_the_options_become_the_arguments_of_the_model(options: dict[str, str], 
     ({"taskmaster": "poool"}, "or for one of your own package.module:Class; did you mean 'pool'?"),
     ({"taskmaster": "single", "threads": "4"}, "the model single has no --threads; thread, pool and recycling have"),
     ({"taskmaster": "single", "queue": "none"}, "--queue none: the model single has no --queue"),
-    ({"taskmaster": "pool", "threads": "4:64"}, "has no --standby, and no range of --threads; recycling has"),
+    ({"taskmaster": "pool", "threads": "4:64"},
+     "--threads 4:64: the model pool has no --standby, and no range of --threads; write --threads 64, or -t recycling"),
+    ({"taskmaster": "pool", "standby": "4"}, "has no --standby, and no range of --threads; recycling has"),
+    ({"taskmaster": "gthread"}, "--taskmaster 'gthread': there is no such model; pool is the most like it"),
+    ({"taskmaster": "30"}, "gunicorn's -t is --timeout-handler here"),
     ({"taskmaster": "thread", "standby": "4"}, "--standby 4: the model thread has no --standby"),
     ({"taskmaster": "thread", "idle_timeout": "4"}, "4: the model thread has no --idle-timeout; recycling has"),
     ({"threads": "4:64", "standby": "5"}, "--threads 4:64 and --standby 5: both say how many threads wait"),
-    ({"threads": "none"}, "--taskmaster recycling: --threads none: "),
+    ({"threads": "none"}, "--threads none: the model recycling has a bound; write a number of at least 1"),
+    ({"taskmaster": "pool", "threads": "none"}, "--threads none: the model pool has a bound"),
     ({"standby": "500"}, "--taskmaster recycling: --standby 500 is more than --threads 100"),
     ({"taskmaster": "thread", "threads": "none", "queue": "3"}, "--queue 3 without --threads"),
 ])
@@ -124,6 +129,20 @@ def test_the_defaults_that_the_help_tells_are_those_of_the_models() -> None:
 ])
 def test_a_model_is_described_for_the_log(options: dict[str, str], text: str) -> None:
     assert describe(make(**options)) == text
+
+
+@pytest.mark.parametrize(("options", "values"), [
+    ({}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10"}),
+    ({"threads": "4"}, {"threads": "4:4", "standby": "4", "queue": "none", "idle-timeout": "10"}),
+    ({"taskmaster": "pool", "queue": "none"}, {"threads": "16", "standby": "", "queue": "none", "idle-timeout": ""}),
+    ({"taskmaster": "Thread"}, {"threads": "100", "standby": "", "queue": "20", "idle-timeout": ""}),
+    ({"taskmaster": "single"}, {"threads": "", "standby": "", "queue": "", "idle-timeout": ""}),
+    ({"taskmaster": "own_models:Plain"}, {}),
+    ({"standby": "500"}, {}),
+])
+def test_what_is_in_effect_is_what_the_model_has(options: dict[str, str], values: dict[str, str]) -> None:
+    command_line = {name.replace("_", "-"): value for name, value in options.items()}
+    assert in_effect(read_configuration(command_line, {}, Path("/nonexistent"))) == values
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from acceptor import TLS, Acceptor, Limits, Timeouts
 from acceptor.cli.configuration import Configuration, read_configuration
 from acceptor.cli.errors import ConfigurationError
 from acceptor.cli.foreign import _OTHERWISE, _SAME, here_it_is
-from acceptor.cli.kinds import FLAG, SIZE, THREADS, Threads
+from acceptor.cli.kinds import FLAG, SIZE, TEXT, THREADS, Threads
 from acceptor.cli.options import OPTIONS, SECTIONS, Option, option_named
 from acceptor.cli.reference import configuration_as_toml, settings_reference
 
@@ -93,7 +93,7 @@ def test_what_is_said_of_other_servers_options_names_options_that_there_are() ->
     assert not theirs & ours
     for name in theirs:
         for mentioned in re.findall("--[a-z-]+", here_it_is(name)):
-            assert mentioned in ours, f"{name}: {mentioned}"
+            assert mentioned in ours | {"--version"}, f"{name}: {mentioned}"
     assert here_it_is("--nothing-like-it") == ""
 
 
@@ -147,15 +147,20 @@ def test_flags(text: str, value: bool) -> None:
 
 
 @pytest.mark.parametrize(("option", "text", "fix"), [
-    ("threads", "0", "write a number, such as 16, or two, such as 4:64"),
+    ("threads", "0", "write a number of at least 1, such as 16, or two, such as 4:64"),
+    ("threads", "-4", "write a number of at least 1"),
     ("threads", "64:4", "write 4:64"),
     ("threads", ":4", "such as 4:64"),
-    ("queue", "-1", "write a whole number"),
+    ("queue", "-1", "write a whole number of at least 0"),
     ("limit-body", "10MB", "such as 65536, 64K, 10M or 1G"),
     ("limit-head", "0", "write a whole number of at least 1"),
     ("limit-head", "none", "write a number of bytes"),
     ("timeout-head", "0", "of at least 0.001"),
     ("timeout-head", "1e9", "write a number"),
+    ("timeout-keep-alive", "-1", "of at least 0.001"),
+    ("graceful-timeout", "-.5", "of at least 0"),
+    ("minimum-rate", "-1", "above 0 and below 1e12, or none"),
+    ("limit-header-count", "-1", "write a whole number of at least 1"),
     ("timeout-head", "nan", "write a number"),
     ("timeout-head", "none", "write a number"),
     ("minimum-rate", "0", "above 0 and below 1e12, or none"),
@@ -163,7 +168,10 @@ def test_flags(text: str, value: bool) -> None:
     ("bind", "8080", 'write "127.0.0.1:8080" for this machine only, or ":8080"'),
     ("bind", "localhost", 'the port is missing; write "localhost:8080"'),
     ("bind", "http://localhost:80", 'write "localhost:80"'),
-    ("bind", "::1:80", 'write "[::1]:8080"'),
+    ("bind", "::1:80", 'write "[::1]'),
+    ("bind", "", "it is empty"),
+    ("bind", "/tmp/x.sock", 'write "unix:/tmp/x.sock"'),
+    ("bind", "127.0.0.1:1,:2", "one address for each --bind: write --bind 127.0.0.1:1 --bind :2"),
     ("bind", "unix:", 'write "unix:/run/app.sock"'),
     ("trusted-proxies", "10.0.0.5/8", 'has host bits set; write "10.0.0.0/8"'),
     ("proxy-protocol", "localhost", "no host name"),
@@ -207,7 +215,7 @@ def test_a_flag_can_be_taken_back(tmp_path: Path) -> None:
     assert read({"reload": False}, {"TASKMASTER_RELOAD": "1"}, tmp_path)["reload"] is False
 
 
-def test_lists_do_not_add_up_and_are_parted_by_commas_or_white_space_in_the_environment(tmp_path: Path) -> None:
+def test_lists_do_not_add_up_and_are_separated_by_commas_or_white_space_in_the_environment(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.taskmaster]\nbind = ["127.0.0.1:3", ":4"]\nallow = "obs-fold"\n')
     assert read({"bind": ()}, {}, tmp_path)["bind"] == ("127.0.0.1:3", ":4")
     assert read({"bind": ()}, {}, tmp_path)["allow"] == ("obs-fold",)
@@ -254,7 +262,9 @@ def test_a_pyproject_without_the_table_is_nobodys_business(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("limit-bdy = 3", "own.toml: there is no option 'limit-bdy'; did you mean 'limit-body'"),
+    ("limit-bdy = 3", "own.toml: there is no option 'limit-bdy'; did you mean 'limit-body'?"),
+    ("workers = 4", "own.toml: there is no option 'workers': one process serves here"),
+    ("limit_request_field_size = 4", "there is no option 'limit_request_field_size': here it is --limit-head"),
     ("backlog = 'many'", 'own.toml: backlog = "many" is a string: write a whole number, without quotes'),
     ("backlog = 1.5", "own.toml: backlog = 1.5 is a number: write a whole number"),
     ("backlog = true", "own.toml: backlog = true is a boolean: write a whole number"),
@@ -288,6 +298,8 @@ def test_a_pyproject_that_is_broken_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [
+    ("[tool.taskmasters]\nbacklog = 3", "[tool.taskmasters] is read by nobody; write [tool.taskmaster]"),
+    ("[tool.task-master]\nbacklog = 3", "write [tool.taskmaster]"),
     ("[tool]\ntaskmaster = 3", "tool.taskmaster is a whole number; write [tool.taskmaster]"),
     ("[tool", "pyproject.toml is not TOML: "),
 ])
@@ -311,6 +323,25 @@ def test_a_wrong_value_is_named_as_it_was_written(command_line: dict[str, Any], 
     with pytest.raises(ConfigurationError) as caught:
         read(command_line, environ)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("environ", "warning"), [
+    ({"TASKMASTER_THREDS": "4"}, "TASKMASTER_THREDS in the environment is no option; did you mean TASKMASTER_THREADS?"),
+    ({"TASKMASTER_LIMITBODY": "4"}, "did you mean TASKMASTER_LIMIT_BODY?"),
+    ({"WEB_CONCURRENCY": "4"}, "WEB_CONCURRENCY=4 is not followed: one process serves here"),
+])
+def test_a_variable_that_is_hardly_meant_so_is_warned_of(environ: dict[str, str], warning: str) -> None:
+    [text] = read({}, environ).warnings
+    assert warning in text
+
+
+@pytest.mark.parametrize("variable", [
+    "TASKMASTER_SERVICE_HOST", "TASKMASTER_SERVICE_PORT", "TASKMASTER_SERVICE_PORT_HTTP", "TASKMASTER_PORT",
+    "TASKMASTER_PORT_8080_TCP", "TASKMASTER_PORT_8080_TCP_PROTO", "TASKMASTER_PORT_8080_TCP_ADDR", "TASKMASTER_COLOUR",
+    "TASKMASTER_", *(option.variable for option in OPTIONS if option.everywhere and option.kind is TEXT),
+])
+def test_variables_of_others_are_their_business(variable: str) -> None:
+    assert read({}, {variable: "tcp://10.0.0.1:8080", "WEB_CONCURRENCY": "1"}).warnings == ()
 
 
 def test_an_option_is_quoted_as_it_was_written(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def ended(pid: int) -> bool:
 def test_a_change_is_served_a_mistake_is_survived_and_nobody_is_refused(tmp_path: Path) -> None:
     module = tmp_path / "shop.py"
     write(module, "one")
-    with running(tmp_path, "shop", *ANY_PORT, "--reload", "--pidfile", "shop.pid") as program:
+    with running(tmp_path, "shop", *ANY_PORT, "--reload", "--pidfile", "shop.pid", "--reload-include", "*.html",
+                 "--reload-include", "*.py") as program:
+        program.wait_for(r"watching \. for changes of \*\.py, \*\.html$")
         port = program.port
         assert get(port) == b"one"
         assert (tmp_path / "shop.pid").read_text() == f"{program.process.pid}\n"
@@ -75,7 +77,8 @@ def test_a_change_is_served_a_mistake_is_survived_and_nobody_is_refused(tmp_path
         assert get(port) == b"number two", "it was asked while nobody served, and waited"
         write(module, "never", before="raise ValueError('a mistake')")
         program.wait_for("ValueError: a mistake")
-        program.wait_for("the server has ended .exit code 1.; it is started again when a file changes")
+        program.wait_for("the server has ended .exit code 1.; it is started again when a file changes, "
+                         "and clients wait until then")
         with RawClient.connect(port) as client:
             client.send(request())  # it waits until somebody is there
             write(module, "at last")

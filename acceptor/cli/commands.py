@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 from acceptor.cli.configuration import read_configuration
 from acceptor.cli.errors import ConfigurationError, StartError
 from acceptor.cli.foreign import here_it_is
+from acceptor.cli.models import in_effect
 from acceptor.cli.options import OPTIONS, Option
 from acceptor.cli.reference import configuration_as_toml, help_sections, versions
 from acceptor.cli.serving import check, serve
@@ -27,8 +28,8 @@ _ABOUT = """\
 Serve a WSGI application or a handler over HTTP/1.1, on threads.
 
 Each option can also be set in the environment, by the name in its brackets, and in a TOML file, by its own name without
-the dashes. The command line counts first, then the environment, then the file. A list is parted by commas in the
-environment. SIZE takes K, M and G.
+the dashes. The command line counts first, then the environment, then the file. The items of a list are separated by
+commas in the environment. SIZE takes K, M and G.
 """
 
 _EXAMPLES = """\
@@ -44,7 +45,9 @@ In pyproject.toml:
   app = "shop:app"
   bind = ["127.0.0.1:8000"]
   limit-body = "10M"
+"""
 
+_NOTES = """\
 Signals: INT and TERM stop, once the requests in progress are answered; a second one cuts them, and so does QUIT. HUP
 opens the log files anew and reads the certificates again.
 
@@ -82,6 +85,12 @@ class _Serve(click.Command):
                 raise click.UsageError(f"No such option {error.option_name!r}: {there}.", ctx) from None
             raise
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_heading("Examples")
+        _write_paragraphs(_EXAMPLES, formatter)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, rows in help_sections():
             with formatter.section(title):
@@ -92,13 +101,18 @@ class _Serve(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
-        formatter.write_heading("Examples")
-        for paragraph in _EXAMPLES.split("\n\n"):
-            if paragraph.startswith("  "):
-                formatter.write(f"{paragraph.rstrip()}\n")
-            else:
-                formatter.write_text(paragraph)
+        _write_paragraphs(_NOTES, formatter)
+
+
+def _write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
+    """Those that are indented as they are."""
+    for index, paragraph in enumerate(text.split("\n\n")):
+        if index:
             formatter.write_paragraph()
+        if paragraph.startswith("  "):
+            formatter.write(f"{paragraph.rstrip()}\n")
+        else:
+            formatter.write_text(paragraph)
 
 
 def _parameter(option: Option) -> click.Parameter:
@@ -127,12 +141,14 @@ def _run(**said: Any) -> NoReturn:
         configuration = read_configuration(command_line, os.environ, Path())
         code, text = 0, ""
         if configuration["print-config"]:
-            text = configuration_as_toml(configuration)
+            text = configuration_as_toml(configuration, in_effect(configuration))
         elif configuration["check-config"]:
             check(configuration)
             text = "configuration ok\n"
         else:
             code = serve(configuration)
+        for warning in configuration.warnings if text else ():  # else they are in the log
+            click.echo(f"Warning: {warning}", err=True)
     except ConfigurationError as error:
         raise click.UsageError(str(error), context) from None
     except StartError as error:

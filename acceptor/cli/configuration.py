@@ -8,24 +8,29 @@
     limit-body = "10M"
 
 Two variables that other servers and hosting services know come last, before the default: PORT, for --bind, and
-FORWARDED_ALLOW_IPS, for --trusted-proxies.
+FORWARDED_ALLOW_IPS, for --trusted-proxies. A third, WEB_CONCURRENCY, is warned of: there is one process.
 """
 
 from __future__ import annotations
 
+import difflib
 import enum
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from acceptor.cli.errors import ConfigurationError, did_you_mean
+from acceptor.cli.foreign import here_it_is
 from acceptor.cli.options import OPTIONS, Option, option_named
 
 __all__ = ["Configuration", "Source", "Value", "read_configuration"]
+
+
+_PREFIX = "TASKMASTER_"
 
 
 class Source(enum.Enum):
@@ -51,8 +56,10 @@ class Value:
 class Configuration:
     """The values of all options, by their names. Checked each for itself; what goes together is not."""
 
-    def __init__(self, values: dict[str, Value]) -> None:
+    def __init__(self, values: dict[str, Value], warnings: Sequence[str] = ()) -> None:
         self._values = values
+        self.warnings = tuple(warnings)
+        """What is no error, but hardly meant. For whoever reads the configuration to show."""
 
     def __getitem__(self, name: str) -> Any:
         """The value; None if the option has neither value nor default."""
@@ -70,10 +77,14 @@ class Configuration:
         """The value is not the default: unlike `given`, what --print-config has written into a file says nothing."""
         return bool(self._values[name].value != self._values[name].option.default)
 
+    def on_command_line(self, name: str) -> bool:
+        """The value was given for this very run, and so is meant to do something in it."""
+        return self._values[name].source is Source.COMMAND_LINE
+
     def replaced(self, values: Mapping[str, Any]) -> Configuration:
         """The same with other values for some options, for the program's own purposes."""
         return Configuration(self._values | {name: replace(self._values[name], value=value)
-                                             for name, value in values.items()})
+                                             for name, value in values.items()}, self.warnings)
 
     def where(self, name: str) -> str:
         """What to call the option in a message: as the user has written it."""
@@ -102,7 +113,24 @@ def read_configuration(command_line: Mapping[str, Any], environ: Mapping[str, st
         values[option.name] = _from_outside(option, command_line, environ) or (
             _from_file(option, path, table[option.name]) if option.name in table else
             _from_well_known(option, environ) or _default(option))
-    return Configuration(values | {"config": config})
+    return Configuration(values | {"config": config}, list(_warnings(environ)))
+
+
+def _warnings(environ: Mapping[str, str]) -> Iterator[str]:
+    """About variables that look as if they were for this program, and are not."""
+    known = [option.name for option in OPTIONS if option.everywhere]
+    for variable in sorted(environ):
+        # Kubernetes makes the others for a service called "taskmaster", as TASKMASTER_PORT_8080_TCP_ADDR.
+        if not variable.startswith(_PREFIX) or re.fullmatch("(SERVICE_HOST|(SERVICE_)?PORT(_.*)?)",
+                                                            name := variable.removeprefix(_PREFIX)):
+            continue
+        name = name.lower().replace("_", "-")
+        if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.75)):
+            yield f"{variable} in the environment is no option; did you mean {option_named(near[0]).variable}?"
+    count = environ.get("WEB_CONCURRENCY", "")
+    if re.fullmatch("[0-9]{1,9}", count) and int(count) > 1:
+        yield (f"WEB_CONCURRENCY={count} is not followed: one process serves here, with as many threads as --threads "
+               "says; for more processes start several, with --reuse-port")
 
 
 def _from_outside(option: Option, command_line: Mapping[str, Any], environ: Mapping[str, str]) -> Value | None:
@@ -118,7 +146,7 @@ def _from_outside(option: Option, command_line: Mapping[str, Any], environ: Mapp
     text = environ.get(option.variable, "") if option.everywhere else ""
     if not text:
         return None
-    # A list's items are parted by commas, as everybody does it, or by white space, as click does.
+    # A list's items are separated by commas, as everybody does it, or by white space, as click does.
     texts = list(filter(None, re.split(r"[,\s]+", text))) if option.repeatable else [text]
     value = _parsed(option, texts, option.variable, "={!r}")
     return Value(option, value, Source.ENVIRONMENT, option.variable, f"environment {option.variable}")
@@ -180,7 +208,12 @@ def _file(config: Value, directory: Path) -> tuple[Path, dict[str, Any]]:
     except ValueError as error:  # also UnicodeDecodeError
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
     if path.name == "pyproject.toml":
-        content = content.get("tool", {}).get("taskmaster", {})
+        tools = content.get("tool")
+        tools = tools if isinstance(tools, dict) else {}
+        for name in tools:
+            if name != "taskmaster" and re.sub("[-_]", "", name.lower()) in ("taskmaster", "taskmasters"):
+                raise ConfigurationError(f"{path}: [tool.{name}] is read by nobody; write [tool.taskmaster]")
+        content = tools.get("taskmaster", {})
         if not isinstance(content, dict):
             raise ConfigurationError(f"{path}: tool.taskmaster is {_toml_name(content)}; write [tool.taskmaster], and "
                                      "the options below it")
@@ -203,7 +236,10 @@ def _unknown(key: str, item: object, known: Iterable[str]) -> str:
         return f"{key} is for the command line"
     if isinstance(item, dict):
         return f"[{key}] is no table of ours: all options stand at one level"
-    return f"there is no option {key!r}{did_you_mean(key.replace('_', '-'), known)}"
+    name = key.replace("_", "-")
+    if there := here_it_is(f"--{name}"):
+        return f"there is no option {key!r}: {there}"
+    return f"there is no option {key!r}{did_you_mean(name, known, most=1)}"
 
 
 def _toml_name(item: object) -> str:

@@ -1,32 +1,36 @@
-"""What the options of gunicorn, waitress-serve, cheroot and uvicorn are called here, for those who switch."""
+"""What the options of gunicorn, waitress-serve, cheroot and uvicorn are called here, for those who switch.
+
+The same is said of them as options and as keys in a TOML file; docs/switching.md says more.
+"""
 
 from __future__ import annotations
 
-__all__ = ["here_it_is"]
+__all__ = ["LIKE", "here_it_is"]
+
+LIKE = {"gthread": "pool", "threads": "pool", "sync": "single"}
+"""By the names of gunicorn's workers: the model that is the most like it."""
 
 _SAME = {
     "--host": "--bind HOST:PORT", "--port": "--bind HOST:PORT", "-p": "--pidfile, or --bind HOST:PORT",
-    "--listen": "--bind",
-    "--unix-socket": "--bind unix:/PATH", "--uds": "--bind unix:/PATH", "--fd": "--bind fd://N",
-    "-k": "--taskmaster", "--worker-class": "--taskmaster", "--call": "--factory", "--chdir": "--app-dir",
-    "--pythonpath": "--app-dir", "--pid": "--pidfile", "--url-prefix": "--script-name", "--root-path": "--script-name",
-    "--keep-alive": "--timeout-keep-alive", "--timeout-graceful-shutdown": "--graceful-timeout",
-    "--shutdown-timeout": "--graceful-timeout", "--limit-request-fields": "--limit-header-count",
-    "--limit-request-field_size": "--limit-head", "--max-request-header-size": "--limit-head",
-    "--max-request-body-size": "--limit-body", "--connection-limit": "--limit-connections",
-    "--limit-concurrency": "--threads and --queue", "--accepted-queue-size": "--queue",
-    "--request-queue-size": "--backlog", "--max-requests": "--limit-requests-per-connection, if connections are meant",
-    "--limit-max-requests": "--limit-requests-per-connection, if connections are meant",
-    "--forwarded-allow-ips": "--trusted-proxies", "--trusted-proxy": "--trusted-proxies",
-    "--proxy-allow-from": "--proxy-protocol", "--access-logfile": "--access-log", "--access-logformat":
-    "--access-log-format", "--error-logfile": "--error-log", "--log-file": "--error-log", "--log-config-json":
-    "--log-config", "--ssl-certfile": "--certfile", "--ssl-keyfile": "--keyfile", "--ca-certs": "--client-ca",
+    "--listen": "--bind", "--unix-socket": "--bind unix:/PATH", "--uds": "--bind unix:/PATH", "--fd": "--bind fd://N",
+    "--call": "--factory", "--pythonpath": "--app-dir", "--pid": "--pidfile", "--url-prefix": "--script-name",
+    "--root-path": "--script-name", "--keep-alive": "--timeout-keep-alive",
+    "--timeout-graceful-shutdown": "--graceful-timeout", "--shutdown-timeout": "--graceful-timeout",
+    "--limit-request-fields": "--limit-header-count", "--limit-request-field-size": "--limit-head",
+    "--max-request-header-size": "--limit-head", "--max-request-body-size": "--limit-body",
+    "--connection-limit": "--limit-connections", "--limit-concurrency": "--threads and --queue",
+    "--accepted-queue-size": "--queue", "--request-queue-size": "--backlog",
+    "--worker-connections": "--limit-connections", "--forwarded-allow-ips": "--trusted-proxies",
+    "--trusted-proxy": "--trusted-proxies", "--proxy-allow-from": "--proxy-protocol",
+    "--access-logfile": "--access-log", "--access-logformat": "--access-log-format", "--error-logfile": "--error-log",
+    "--log-file": "--error-log", "--log-config-json": "--log-config", "--cert": "--certfile", "--key": "--keyfile",
+    "--ssl-certfile": "--certfile", "--ssl-keyfile": "--keyfile", "--ca-certs": "--client-ca",
     "--ssl-ca-certs": "--client-ca", "--cert-reqs": "--client-certificate", "--ssl-cert-reqs": "--client-certificate",
     "--ssl-ciphers": "--ciphers", "--reload-extra-file": "--reload-dir and --reload-include",
 }
 
 _OTHERWISE = {
-    ("-w", "--workers", "--worker-connections"):
+    ("-w", "--workers"):
         "one process serves here, with as many threads as --threads says; for more processes start several, with "
         "--reuse-port",
     ("--timeout", "-T", "--channel-timeout"):
@@ -34,13 +38,29 @@ _OTHERWISE = {
         "--timeout-handler logs a slow application",
     ("-D", "--daemon"): "start it from systemd, or the like",
     ("-u", "--user", "-g", "--group"): "start it as that user; systemd, or the like, can pass it a port below 1024",
+    ("--max-requests", "--max-requests-jitter", "--limit-max-requests"):
+        "no process is replaced because of its age; leave it out",
+    ("-k", "--worker-class"): "for gthread, --taskmaster pool is the most like it",
+    ("--debug",): "--log-level debug logs more, and --reload follows changes",
+    ("-v", "--version"): "write `taskmaster --version`, or --log-level debug for more in the log",
+    ("--url-scheme", "--proxy-headers"):
+        "the scheme is what the connection is, or what a proxy that is among --trusted-proxies says",
+    ("-R", "--capture-output"): "what the application writes stays on standard output and error; leave it out",
+    ("-m", "--umask"): "the umask is that of whoever starts this; set it in the shell, or by systemd's UMask",
+    ("--unix-socket-perms", "--socket-mode"):
+        "a socket's file has the mode that the umask leaves; set that, or systemd's SocketMode",
+    ("-e", "--env"): "set variables before this is started, in the shell or by systemd's Environment",
+    ("-n", "--name"): "no process is renamed; leave it out",
+    ("--chdir",):
+        "the working directory stays: cd first; modules are looked for in --app-dir",
     ("-c",): "the configuration is a TOML file here: --config",
     ("--preload",): "the application is always loaded before anything is listened on",
 }
 
 
 def here_it_is(option: str) -> str:
-    """What to write here for `option` of another server; "" if it is none that is known."""
+    """What to write here for `option` of another server, with - or _ in it; "" if it is none that is known."""
+    option = option.replace("_", "-")
     if option in _SAME:
         return f"here it is {_SAME[option]}"
     return next((text for options, text in _OTHERWISE.items() if option in options), "")

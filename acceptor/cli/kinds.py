@@ -83,7 +83,7 @@ def choice(*choices: str) -> Kind:
 
 
 def _number(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
+    if not re.fullmatch("-?[0-9]{1,18}", text):  # a negative one is refused by a check, which knows how many it may be
         raise ValueError("write a whole number")
     return int(text)
 
@@ -116,7 +116,8 @@ SIZE = Kind("SIZE", _size, (int, str), unparse=_shortest_size)
 
 
 def _decimal(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?|\.[0-9]+", text):  # not all that float() takes: "nan", "1e9", "1_0"
+    # Not all that float() takes, as "nan", "1e9" or "1_0". A negative one is refused by a check, as in _number.
+    if not re.fullmatch(r"-?([0-9]{1,15}(\.[0-9]*)?|\.[0-9]+)", text):
         raise ValueError("write a number, such as 30 or 0.5")
     return float(text)
 
@@ -167,7 +168,7 @@ def _threads(text: str) -> Threads:
     if text.lower() == "none":
         return Threads(None)
     if not (match := re.fullmatch("(?:([1-9][0-9]{0,8}):)?([1-9][0-9]{0,8})", text)):
-        raise ValueError("write a number, such as 16, or two, such as 4:64 for at least 4 and at most 64")
+        raise ValueError("write a number of at least 1, such as 16, or two, such as 4:64 for at least 4 and at most 64")
     most, least = int(match[2]), match[1] and int(match[1])
     if least and least > most:
         raise ValueError(f"the smaller number comes first; write {most}:{least}")
@@ -179,6 +180,9 @@ THREADS = Kind("N|MIN:MAX", _threads, (int, str), unparse=lambda value: int(text
 
 
 def _address(text: str) -> str:
+    if "," in text and not text.startswith("unix:"):
+        several = " ".join(f"--bind {each.strip()}" for each in text.split(",") if each.strip())
+        raise ValueError(f"one address for each --bind: write {several or '--bind 127.0.0.1:8080'}; in a file, a list")
     if re.fullmatch("[0-9]+", text):  # it would be a host without a port, but it is a port that is meant
         raise ValueError(f'write "127.0.0.1:{text}" for this machine only, or ":{text}" for all its addresses')
     return text

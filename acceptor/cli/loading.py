@@ -65,8 +65,10 @@ def load_application(reference: str, where: str, directory: Path, *, factory: bo
     _check_is_something(found, name, where)
     if not factory:
         if guess and (signature := factory_signature(found)) is not None:
-            raise StartError(f"{where} {name!r} takes {signature}: that looks like a factory. Write '{name}()', or add "
-                             "--factory; if it really is a handler, say --interface handler, or wsgi for an application")
+            fix = (f"Write '{name}()', or add --factory" if takes(found, 0) else
+                   "Nobody passes it anything; name a function that takes none, and call it")
+            raise StartError(f"{where} {name!r} takes {signature}: that looks like a factory. {fix}; if it really is a "
+                             "handler, say --interface handler (or wsgi)")
         return found
     if not callable(found):
         raise StartError(f"{where} {name!r}: it is {found!r:.80}, which cannot be called to make an application")
@@ -118,7 +120,7 @@ def _split(reference: str, where: str, directory: Path) -> tuple[str, str]:
 
 def _fix(module: str, path: str, directory: Path) -> str:
     if "/" in module or module.endswith(".py"):
-        file = Path(module.rstrip("/")).with_suffix("")
+        file = Path(module.rstrip("/").removesuffix(".py"))
         folder, names = file.parent, [file.name]
         while (folder / "__init__.py").exists() and folder.name:  # a package, whose name is part of the module's
             names.insert(0, folder.name)
@@ -180,6 +182,9 @@ def _attribute(module: ModuleType, name: str, path: str, where: str) -> Any:
                 owner = f"{name}:{'.'.join(path.split('.')[:index])}"
                 raise StartError(f"{where} {f'{name}:{path}'!r}: {owner} ({type(found).__name__}) has no {part!r}"
                                  f"{did_you_mean(part, dir(found))}") from None
+            if any(each.name == part for each in pkgutil.iter_modules(getattr(module, "__path__", []))):
+                raise StartError(f"{where} {f'{name}:{path}'!r}: {name}.{part} is a module of this package; write "
+                                 f'"{name}.{part}:" and the name of something in it') from None
             near = did_you_mean(part, (each for each in vars(module) if not each.startswith("__")))
             raise StartError(f"{where} {f'{name}:{path}'!r}: the module {name!r} has no {part!r}"
                              f"{near or _candidates(module)}") from None

@@ -46,6 +46,7 @@ class Logs:
             _configure(self._config, configuration.where("log-config"))
             self.access = with_access and bool(_ACCESS.handlers)
             return
+        _check_access(configuration)
         formatter = _JSONFormatter() if configuration["log-format"] == "json" else logging.Formatter(
             "%(asctime)s [%(process)d] %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S %z")
         errors = _target(configuration, "error-log", sys.stderr)
@@ -95,6 +96,7 @@ def check_logs(configuration: Configuration) -> None:
         _check_alone(configuration)
         _configure(Path(configuration["log-config"]), configuration.where("log-config"))
         return
+    _check_access(configuration)
     for name in ("error-log", "access-log"):
         if configuration[name] not in (None, "-"):
             check_writable(configuration[name], configuration.where(name))
@@ -116,6 +118,7 @@ def _target(configuration: Configuration, name: str, stream: Any) -> logging.Han
     path = configuration[name]
     if path == "-":
         return logging.StreamHandler(stream)
+    check_writable(path, configuration.where(name))
     try:
         return logging.FileHandler(path, encoding="utf-8")
     except OSError as error:
@@ -129,8 +132,17 @@ def _check_alone(configuration: Configuration) -> None:
                                      "says all that there is to say about logs; leave the other out")
 
 
+def _check_access(configuration: Configuration) -> None:
+    """A format in a file or in the environment may wait there for a log; who gives one here wants the log now."""
+    if configuration["access-log"] is None and configuration.on_command_line("access-log-format"):
+        raise ConfigurationError(f"{configuration.where('access-log-format')}: there is no access log without "
+                                 "--access-log; give both, with --access-log - for standard output")
+
+
 def _configure(path: Path, where: str) -> None:
     """Follow a logging configuration. Loggers that it does not name are left as they are, unless it says otherwise."""
+    if path.suffix in (".yaml", ".yml"):
+        raise ConfigurationError(f"{where} {str(path)!r}: YAML is not read: write .json, .toml or .ini")
     try:
         text = path.read_text("utf-8")
         if path.suffix not in (".json", ".toml"):
@@ -140,6 +152,12 @@ def _configure(path: Path, where: str) -> None:
         logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **config})
     except OSError as error:
         raise StartError(f"{where} {str(path)!r}: {error.strerror}") from None
-    except Exception as error:  # logging.config raises whatever its parts raise: ValueError, KeyError, TypeError
+    except KeyError as error:
+        key = str(error.args[0]) if error.args else ""
+        section = key in ("loggers", "handlers", "formatters") or key.startswith(("logger_", "handler_", "formatter_"))
+        what = f"the section [{key}] is missing" if section else f"{key!r} is missing, or is not defined"
+        empty = "; with nothing to list, write keys= in it" if key.endswith("s") and section else ""
+        raise ConfigurationError(f"{where} {str(path)!r}: {what}{empty}") from None
+    except Exception as error:  # logging.config raises whatever its parts raise: ValueError, TypeError
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
         raise ConfigurationError(f"{where} {str(path)!r}: {type(error).__name__}: {error}{cause}") from None

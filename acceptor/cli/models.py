@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from acceptor.cli.configuration import Configuration
-from acceptor.cli.errors import ConfigurationError, StartError, did_you_mean
+from acceptor.cli.errors import CliError, ConfigurationError, StartError, did_you_mean
+from acceptor.cli.foreign import LIKE
 from acceptor.cli.loading import call_users, load
 from taskmaster import (
     PooledTaskmaster,
@@ -22,7 +23,7 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
 )
 
-__all__ = ["describe", "make_taskmaster"]
+__all__ = ["describe", "in_effect", "make_taskmaster"]
 
 MODELS: dict[str, type[Taskmaster]] = {
     "single": SingleThreadedTaskmaster,
@@ -56,6 +57,12 @@ def make_taskmaster(configuration: Configuration, directory: Path) -> Taskmaster
 
     if configuration.given("threads"):
         threads, said = configuration["threads"], configuration.said("threads")
+        if threads.most is None and model in (PooledTaskmaster, RecyclingTaskmaster):
+            raise ConfigurationError(f"{said}: the model {name} has a bound; write a number of at least 1 "
+                                     "(-t thread has none, if that is meant)")
+        if threads.least is not None and model in (PooledTaskmaster, ThreadPerConnectionTaskmaster):
+            raise ConfigurationError(f"{said}: the model {name} has no --standby, and no range of --threads; write "
+                                     f"--threads {threads.most}, or -t recycling")
         pass_on("threads", threads.most, said)
         if threads.most is None and "max_accept_count" in taken:
             arguments["max_accept_count"] = None  # where nobody waits, no default says how many may
@@ -89,7 +96,37 @@ def describe(taskmaster: Taskmaster) -> str:
     return f"{type(taskmaster).__name__}, {threads}"
 
 
+def in_effect(configuration: Configuration) -> dict[str, str]:
+    """For --print-config: what the options that nobody has given are in the model that was chosen, by their names.
+
+    Of our own models only, since for others the user's code would have to be run; and not if the options are wrong.
+    """
+    name = configuration["taskmaster"].lower()
+    if name not in MODELS:
+        return {}
+    try:
+        made = make_taskmaster(configuration, Path())
+    except CliError:
+        return {}
+    taken = _options(_parameters(MODELS[name]))
+    standby, most = getattr(made, "standby", None), made.max_thread_count
+    values = {"threads": most if standby is None or configuration.given("standby") else f"{standby}:{most}",
+              "standby": standby, "queue": made.max_accept_count, "idle-timeout": getattr(made, "idle_timeout", None)}
+    return {option: (f"{value:g}" if isinstance(value, float) else str(value).lower()) if option in taken else ""
+            for option, value in values.items()}
+
+
+def _options(arguments: list[str]) -> set[str]:
+    """The options that a constructor with these arguments has a place for."""
+    return {option for option, names in _ARGUMENTS.items() if set(names) & set(arguments)}
+
+
 def _own_model(name: str, where: str, directory: Path) -> type[Taskmaster]:
+    if re.fullmatch("[0-9.]+", name):
+        raise ConfigurationError(f"{where} {name!r}: it names the model, one of {', '.join(MODELS)}; gunicorn's -t is "
+                                 "--timeout-handler here")
+    if (like := LIKE.get(name.lower())) is not None:
+        raise ConfigurationError(f"{where} {name!r}: there is no such model; {like} is the most like it")
     if ":" not in name:
         raise ConfigurationError(f"{where} {name!r}: there is no such model; write {', '.join(MODELS)}, or for one of "
                                  f"your own package.module:Class{did_you_mean(name.lower(), MODELS)}")
@@ -133,4 +170,4 @@ def _with_options(message: str) -> str:
             message = re.sub(rf"\b{argument}=", f"--{option} ", message)
             if "_" in argument:  # else it is a word that a sentence may have
                 message = re.sub(rf"\b{argument}\b", f"--{option}", message)
-    return message
+    return re.sub(r"\bpass (a|an|one)\b", r"write \1", message)

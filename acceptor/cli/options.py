@@ -95,11 +95,11 @@ APPLICATION = [
            "The attribute is a function that makes the application: call it, without arguments.",
            "Acceptor(handler)", default=False),
     Option("app-dir", "Application", DIRECTORY,
-           "Look for modules here before anywhere else.",
+           "Look for modules here before anywhere else. The working directory stays as it is.",
            "sys.path[0]", default="."),
     Option("interface", "Application", choice("auto", "wsgi", "handler"),
            "What the application is. auto tells by its parameters: (environ, start_response) is WSGI, (request) is a "
-           "handler. ASGI is not served here.",
+           "handler; a function that looks like a factory is refused. ASGI is not served here.",
            "acceptor.interfaces.is_wsgi", default="auto"),
     Option("script-name", "Application", SCRIPT_NAME,
            "WSGI: the path below which the application is mounted, which becomes SCRIPT_NAME. What is not below it is "
@@ -109,8 +109,8 @@ APPLICATION = [
 
 LISTEN = [
     Option("bind", "Listen", ADDRESS,
-           "Where to listen: 127.0.0.1:8080, [::1]:8080, :8080 (every address of this machine), unix:/path, "
-           "unix:@name, fd://3, or systemd.",
+           "Where to listen: 127.0.0.1:8080, [::1]:8080, :8080 (every address of this machine), unix:/path "
+           "(its file has the mode that the umask leaves), unix:@name, fd://3, or systemd.",
            "Acceptor(bind)", default=("127.0.0.1:8080",),
            default_text="127.0.0.1:8080, or 0.0.0.0:$PORT if PORT is set", short="-b", repeatable=True),
     Option("backlog", "Listen", whole(at_least=1),
@@ -124,12 +124,15 @@ LISTEN = [
 
 MODEL = [
     Option("taskmaster", "Model", Kind("MODEL", TEXT.parse),
-           "Which threads accept and which serve: single, thread (one for each connection), pool, recycling, or a "
-           "class of your own, as package.module:Class.",
+           "Which threads accept and which serve: recycling grows with the load, and is right for most; pool has a "
+           "fixed number and a queue, for bounded memory; thread has one for each connection, for many that "
+           "wait; single has one in all, for what must not run twice at once; or a class of your own, as "
+           "package.module:Class.",
            "Acceptor(taskmaster)", default="recycling", short="-t"),
     Option("threads", "Model", THREADS,
-           "Connections served at once, each by a thread. recycling takes a range, too: 4:64 keeps 4 waiting and has "
-           "64 at most. thread: none is no limit.",
+           "Connections served at once, each by a thread; one that is kept alive occupies its thread until the next "
+           "request, unless others wait for one. recycling takes a range, too: 4:64 keeps 4 waiting and has 64 at "
+           "most. With -t thread, none means no limit.",
            "max_thread_count, standby; PooledTaskmaster(threads)",
            default_text="thread 100, pool 16, recycling 8:100"),
     Option("standby", "Model", whole(at_least=1),
@@ -161,15 +164,18 @@ _IN_BYTES = {"request_line", "head", "body", "chunk_extensions", "trailers"}
 _TIMEOUTS = {
     "handshake": "For the TLS handshake, and for a PROXY header before it. Then the connection closes.",
     "head": "From the first byte of a request to the end of its head. Then 408.",
-    "body": "The credit of a client that sends a body: see --minimum-rate. Then 408.",
-    "write": "The credit of a client that reads a response: see --minimum-rate. Then it is cut.",
+    "body": "How long a client may stall in all while sending a body; what it sends earns time back: see "
+            "--minimum-rate. Then 408.",
+    "write": "How long a client may stall in all while it reads a response; what it takes earns time back: see "
+             "--minimum-rate. Then it is cut.",
     "keep_alive": "Between a response and the next request. A proxy in front should let go of idle connections sooner.",
-    "minimum_rate": "Every so many bytes that a client sends or takes give it back a second of credit; so uploads and "
-                    "downloads may take long, if only they go on. none: the credit is all it has.",
-    "pressed": "While others wait for a thread, a slow client has only so long, and idle connections close at once. "
-               "none: nobody gives way.",
-    "handler": "A request for which the application takes longer is logged, with the stack of its thread. It is not "
-               "interrupted.",
+    "minimum_rate": "Every so many bytes that a client sends or takes give it back a second of --timeout-body or "
+                    "--timeout-write; so uploads and downloads may take long, if only they go on. none: nothing is "
+                    "given back.",
+    "pressed": "While all threads are busy and others wait, a slow client has only so long, and idle connections "
+               "close at once. none: nobody gives way.",
+    "handler": "A request for which the application takes longer is logged, with the stack of its thread. It goes "
+               "on: nothing kills a stuck request.",
     "linger": "After a last answer, what the client still sends is read for so long, so that it can read that answer.",
 }
 _NOT_PREFIXED = {"minimum_rate"}
@@ -196,7 +202,8 @@ TIMEOUTS = _fields(Timeouts, "Timeouts", "timeout", _TIMEOUTS)
 
 HTTP = [
     Option("allow", "HTTP", VIOLATION,
-           "Serve requests that violate HTTP in this way all the same, such as bare-lf or obs-fold.",
+           "Serve requests that violate HTTP in this way all the same, such as bare-lf or obs-fold. All "
+           "names are in docs/http.md, and an unknown one lists them.",
            "Acceptor(allow)", default=(), repeatable=True),
 ]
 
@@ -239,7 +246,7 @@ SECURITY = [
 
 LIFE = [
     Option("graceful-timeout", "Lifecycle", duration(zero=True),
-           "When told to stop: requests in progress have so long to end, then they are cut.",
+           "When told to stop: requests in progress have so long to end, then they are cut, and the exit code is 3.",
            "Acceptor.serve_forever(deadline)", default=30.0),
     Option("leave", "Lifecycle", duration(zero=True),
            "When told to stop: first go on serving for so long, while --ready-path says 503, so that load balancers "
@@ -256,7 +263,7 @@ LIFE = [
            "(called with the Acceptor), thread_start and thread_exit.",
            "Acceptor(hooks); Taskmaster.on_thread_start, on_thread_exit"),
     Option("pidfile", "Lifecycle", FILE,
-           "Write the number of this process here while it serves.",
+           "Write the process id here while the server runs.",
            ""),
 ]
 
@@ -265,33 +272,35 @@ LOGS = [
            "A line for each response, in this file; - is standard output.",
            'Acceptor(access_log); the logger "acceptor.access"', default_text="off"),
     Option("access-log-format", "Logs", Kind("FORMAT", TEXT.parse).checked(AccessFormatter),
-           "common, combined, json, or a template such as '%(h)s \"%(r)s\" %(s)s %(D)s'.",
+           "common, combined, json, or a template such as '%(h)s \"%(r)s\" %(s)s %(D)s': client, request "
+           "line, status, microseconds. All fields are in `python -m pydoc acceptor.access.AccessFormatter`.",
            "acceptor.access.AccessFormatter(style)", default="common"),
     Option("error-log", "Logs", FILE,
-           "Everything else that the server has to say, in this file; - is standard error.",
+           "Everything else that the server has to say, in this file; - is standard error. What the application writes "
+           "itself (wsgi.errors, print, its own logging) stays on standard error.",
            'the loggers "acceptor" and "taskmaster"', default="-"),
     Option("log-level", "Logs", choice("debug", "info", "warning", "error", "critical"),
-           "The least of it that is logged.",
+           "Log this level and above.",
            "Logger.setLevel", default="info"),
     Option("log-format", "Logs", choice("text", "json"),
-           "How: lines for people, or a JSON object in each line.",
+           "Format of the error log: lines for people, or a JSON object in each line.",
            "Handler.setFormatter", default="text"),
     Option("log-config", "Logs", FILE,
-           "Instead of all these: a dictConfig as .json or .toml, or the ini form of logging.config.fileConfig. The "
-           "access log is on if it has a handler for the logger acceptor.access.",
+           "Instead of the other log options: a dictConfig as .json or .toml, or the ini form of "
+           "logging.config.fileConfig. The access log is on if it has a handler for the logger acceptor.access.",
            "logging.config"),
 ]
 
 DEVELOPMENT = [
     Option("reload", "Development", FLAG,
-           "Start the server anew when a file changes. Meanwhile clients wait; they are not refused.",
+           "Restart the server when a file changes. Meanwhile clients wait; they are not refused.",
            "", default=False),
     Option("reload-dir", "Development", DIRECTORY,
            "Watch the files in and below here.",
            "", default=(), default_text="--app-dir", repeatable=True),
     Option("reload-include", "Development", Kind("PATTERN", TEXT.parse),
-           "Watch files with names like this.",
-           "", default=("*.py",), repeatable=True),
+           "Watch files with names like this, too: '*.html'.",
+           "", default=(), default_text="*.py alone", repeatable=True),
 ]
 
 CONFIGURATION = [
@@ -308,8 +317,9 @@ CONFIGURATION = [
            "", default=False, everywhere=False),
 ]
 
-OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *LIMITS, *TIMEOUTS, *HTTP, *PROXIES, *SECURITY, *LIFE,
-                               *LOGS, *DEVELOPMENT, *CONFIGURATION)
+OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *LOGS, *DEVELOPMENT, *CONFIGURATION, *LIFE, *PROXIES,
+                               *SECURITY, *TIMEOUTS, *LIMITS, *HTTP)
+"""Those that most people need come first."""
 SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(option.section for option in OPTIONS))
 
 _BY_NAME = {option.name: option for option in OPTIONS}

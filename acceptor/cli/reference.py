@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 
 from acceptor.cli.configuration import Configuration, Source, Value
 from acceptor.cli.options import OPTIONS, SECTIONS, Option
@@ -23,8 +24,11 @@ def _version(name: str) -> str:
         return "(not installed)"
 
 
-def configuration_as_toml(configuration: Configuration) -> str:
-    """Every option, its value and where that is from: a TOML file for --config. What has no value is a comment."""
+def configuration_as_toml(configuration: Configuration, in_effect: Mapping[str, str] | None = None) -> str:
+    """Every option, its value and where that is from: a TOML file for --config. What has no value is a comment.
+
+    in_effect: what options that nobody has given come to, in the model that was chosen; "" if it has none.
+    """
     lines = []
     section = ""
     for each in configuration:
@@ -34,13 +38,16 @@ def configuration_as_toml(configuration: Configuration) -> str:
         if option.section != section:
             section = option.section
             lines += ["", f"# {section}"]
-        lines.append(_line(each))
+        lines.append(_line(each, configuration["taskmaster"], in_effect or {}))
     return "\n".join(lines[1:]) + "\n"
 
 
-def _line(each: Value) -> str:
+def _line(each: Value, model: str, in_effect: Mapping[str, str]) -> str:
     option = each.option
-    if each.source is Source.DEFAULT and not option.has_default:
+    if each.source is Source.DEFAULT and (text := in_effect.get(option.name)) is not None:
+        value = option.kind.write(option.kind.parse(text)) if text else ""
+        what, origin = f"# {option.name} = {value}".rstrip(), f"the model {model} {'has this' if text else 'has none'}"
+    elif each.source is Source.DEFAULT and not option.has_default:
         what = f"# {option.name} ="
         origin = f"default: {option.default_text}" if option.default_text else "not set"
     else:

@@ -115,7 +115,8 @@ class _Parent:
                 if code in (0, 3):  # somebody has told it to stop
                     return code
                 ended = f"exit code {code}" if code >= 0 else signal.strsignal(-code)
-                logger.error("the server has ended (%s); it is started again when a file changes", ended)
+                logger.error("the server has ended (%s); it is started again when a file changes, and "
+                             "clients wait until then", ended)
                 changed = self._wait(seen)
             if not changed:
                 return max(code, 1)

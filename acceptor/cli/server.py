@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from acceptor.cli.errors import ConfigurationError, StartError
 from acceptor.cli.loading import call_users, load, load_application, look_here_first
 from acceptor.cli.models import make_taskmaster
 from acceptor.health import Health
-from acceptor.interfaces import is_wsgi, takes
+from acceptor.interfaces import FACTORY_HINT, is_wsgi, takes
 from acceptor.networks import Networks
 from acceptor.wsgi import WSGI
 from taskmaster.base import Taskmaster
@@ -87,10 +88,24 @@ def _tls(configuration: Configuration) -> TLS | None:
         return TLS(certfile, configuration["keyfile"], password=_password(configuration), client_ca=authorities,
                    client_certificate=asked, ciphers=configuration["ciphers"], minimum_version=oldest)
     except ValueError as error:
-        message = str(error).replace("pass password=", "give --keyfile-password-file")
-        for name in ("certfile", "keyfile", "client-ca", "ciphers"):
-            message = message.replace(f"{name.replace('-', '_')}=", f"{configuration.where(name)} ")
-        raise StartError(message) from None
+        raise StartError(_tls_problem(error, configuration)) from None
+
+
+def _tls_problem(error: ValueError, configuration: Configuration) -> str:
+    """What TLS says, with the names of options for those of arguments, and what is known here besides."""
+    message, certfile, password = str(error), configuration["certfile"], configuration["keyfile-password-file"]
+    if configuration["keyfile"] is None and message.startswith("keyfile=") and "no PRIVATE KEY is in it" in message:
+        return f"{configuration.where('certfile')} {certfile!r} holds no private key: give --keyfile"
+    keyfile = Path(configuration["keyfile"] or certfile)
+    if password is not None and "the right password" in message and b"ENCRYPTED" in keyfile.read_bytes():
+        return (f"{configuration.where('keyfile-password-file')} {password!r}: the password in it is wrong for "
+                f"{str(keyfile)!r}, or that file or the certificate is damaged")
+    # OpenSSL's own words are in an error's arguments, and its place in CPython's source is nobody's business.
+    message = re.sub(r"\('(.*?)\.?',\)", r"\1", re.sub(r" \(_ssl\.c:\d+\)", "", message))
+    message = message.replace("pass password=", "give --keyfile-password-file").replace("; pass ", "; give ")
+    for name in ("certfile", "keyfile", "client-ca", "ciphers"):
+        message = message.replace(f"{name.replace('-', '_')}=", f"{configuration.where(name)} ")
+    return message
 
 
 def _password(configuration: Configuration) -> str | None:
@@ -110,11 +125,16 @@ def _handler(configuration: Configuration, directory: Path) -> Handler:
     if reference is None:
         raise ConfigurationError('name the application: "taskmaster serve module:attribute"')
     where = "the application" if configuration.where("app") == "MODULE:ATTRIBUTE" else configuration.where("app")
-    application = load_application(reference, where, directory, factory=configuration["factory"])
+    factory = configuration["factory"]
+    application = load_application(reference, where, directory, factory=factory,
+                                   guess=configuration["interface"] == "auto")
     try:
         wsgi = is_wsgi(application)
     except TypeError as error:
-        raise StartError(f"{where} {reference!r}: {str(error).replace(repr(application), 'it', 1)}") from None
+        message = str(error).replace(repr(application), "it", 1)
+        called = "what the factory has made takes arguments, or is none" if factory or reference.endswith(")") else \
+            f'write "{reference}()", or add --factory'
+        raise StartError(f"{where} {reference!r}: {message.replace(FACTORY_HINT, called)}") from None
     if configuration["interface"] != "auto":
         wsgi = configuration["interface"] == "wsgi"
     script_name = configuration["script-name"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acceptor import Acceptor, StopReport
 from acceptor.cli.configuration import Configuration
-from acceptor.cli.errors import CliError, StartError, check_writable
+from acceptor.cli.errors import CliError, ConfigurationError, StartError, check_writable
 from acceptor.cli.logs import Logs, check_logs
 from acceptor.cli.models import describe
 from acceptor.cli.reference import versions
@@ -27,6 +27,7 @@ _LOST = 3
 def check(configuration: Configuration) -> None:
     """What `serve` does before it listens. CliError if something is wrong."""
     check_logs(configuration)
+    _check_reload(configuration)
     _PidFile(configuration["pidfile"], configuration.where("pidfile"))
     make_acceptor(configuration, access_log=False, ready=lambda: None, stopped=lambda: None)
 
@@ -38,7 +39,11 @@ def serve(configuration: Configuration, environ: MutableMapping[str, str] = os.e
     """
     inherited = environ.pop(INHERITED, "").split()
     reloads = configuration["reload"] and not inherited
+    _check_reload(configuration)
     with Logs(configuration, with_access=not reloads) as logs:
+        if not inherited:
+            for warning in configuration.warnings:
+                logger.warning("%s", warning)
         if reloads:
             return _reload(configuration)
         if inherited:
@@ -81,13 +86,25 @@ def _serve_forever(acceptor: Acceptor, configuration: Configuration, logs: Logs)
         raise StartError(getattr(error, "strerror", None) or str(error)) from None
 
 
+def _check_reload(configuration: Configuration) -> None:
+    """In a file or in the environment --reload-dir and --reload-include may wait for the --reload of another day."""
+    for name in ("reload-dir", "reload-include"):
+        if not configuration["reload"] and configuration.on_command_line(name):
+            raise ConfigurationError(f"{configuration.where(name)}: nothing is watched without --reload; give both")
+    for directory in configuration["reload-dir"] if configuration["reload"] else ():
+        if not os.path.isdir(directory):
+            what = "this is no directory" if os.path.exists(directory) else "there is no such directory"
+            raise StartError(f"{configuration.where('reload-dir')} {directory!r}: {what}")
+
+
 def _reload(configuration: Configuration) -> int:
     pidfile = _PidFile(configuration["pidfile"], configuration.where("pidfile"))
     directories = configuration["reload-dir"] or (configuration["app-dir"],)
+    patterns = tuple(dict.fromkeys(("*.py", *configuration["reload-include"])))
     deadline = configuration["leave"] + configuration["graceful-timeout"]
     try:
         return run_reloading(configuration["bind"], configuration["backlog"], configuration["reuse-port"], directories,
-                             configuration["reload-include"], deadline, listening=pidfile.write)
+                             patterns, deadline, listening=pidfile.write)
     finally:
         pidfile.remove()
 
