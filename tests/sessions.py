@@ -143,7 +143,7 @@ class _TLSClient(RawClient):
     def _recv(self, *wanted: Any) -> bytes:
         try:
             return super()._recv(*wanted)
-        except ssl.SSLEOFError as error:
+        except (ssl.SSLEOFError, BrokenPipeError) as error:  # the latter after half_close: OpenSSL 3.6 sends an alert
             raise ConnectionResetError("no close_notify") from error
 
 

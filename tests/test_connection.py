@@ -844,7 +844,7 @@ class Life(RuleBasedStateMachine):
             data = self.sock.recv(count)
         except (BlockingIOError, ssl.SSLWantReadError):
             return
-        except (ConnectionResetError, ssl.SSLEOFError):
+        except (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError):  # BrokenPipe: OpenSSL 3.6
             self.end = "by a reset"
         else:
             self.received += data
@@ -915,7 +915,7 @@ class Life(RuleBasedStateMachine):
             try:
                 received, rest = parse_response(rest, method, ended=self.end == "in order")
             except Truncated:
-                assert not self.peaceful
+                assert not self.peaceful or self.ends[number] > self.count  # 100 Continue, and the body never came
                 return
             if received.status == 200:
                 assert received.body == wish.answer(number)

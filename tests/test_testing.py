@@ -407,7 +407,8 @@ CUT = "gone.is_set()"
 def test_a_request_that_is_cut_fails_the_test(inner: Inner) -> None:
     output = inner.run(IN_PROGRESS.format(deadline="0.1", until=CUT, then="pass"))
     assert outcome(output) == "1 passed, 1 error", output
-    assert re.search(r"- requests in progress were cut 0\.1 s after the test: GET / from 127\.0\.0\.1:\d+ \(handling\)", output)
+    assert re.search(r"- requests in progress were cut 0\.1 s after the test: GET / from 127\.0\.0\.1:\d+ \(handling\)",
+                     output)
 
 
 def test_a_request_that_ends_in_time_does_not(inner: Inner) -> None:
