@@ -211,6 +211,11 @@ class Session:
         self._await(lambda: self._reads >= count or self._served.is_set(),
                     lambda: f"{count} reads; there were {self._reads}")
 
+    def await_address(self, address: tuple[str, int]) -> None:
+        """Wait until the server takes the client for `address`, and waits for input again."""
+        self._await(lambda: self.connection.address == address,
+                    lambda: f"the client to be {address}; it is {self.connection.address}")
+
     @property
     def over(self) -> bool:
         """`serve()` has returned."""
