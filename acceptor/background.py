@@ -16,7 +16,7 @@ from acceptor.access import access_record
 from acceptor.violations import printable
 from taskmaster.arguments import seconds, whole_number
 
-__all__ = ["BackgroundHandler"]
+__all__ = ["BackgroundHandler", "reopen_file"]
 
 logger = logging.getLogger("acceptor")
 
@@ -209,9 +209,13 @@ class BackgroundHandler(QueueHandler):
         if not isinstance(self.target, logging.FileHandler):
             return
         try:
-            stream = self.target._open()
+            reopen_file(self.target)
         except OSError as error:
             logger.error("access log: %s; what was open stays open", error)
-            return
-        if (old := self.target.setStream(stream)) is not None:
-            old.close()
+
+
+def reopen_file(handler: logging.FileHandler) -> None:
+    """Open the file of `handler` anew: somebody has moved it. OSError if that is not possible; then it stays as it was.
+    Any thread."""
+    if (old := handler.setStream(handler._open())) is not None:
+        old.close()

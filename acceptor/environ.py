@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from acceptor.messages import Request
+from acceptor.versions import installed_version
 
 __all__ = ["Environ", "FileWrapper", "make_environ"]
 
 Environ: TypeAlias = dict[str, Any]
+
+_SOFTWARE = "/".join(filter(None, ["Taskmasters", installed_version("taskmasters")]))
+"""SERVER_SOFTWARE."""
 
 
 class FileWrapper:
@@ -45,10 +48,9 @@ class FileWrapper:
 def make_environ(request: Request, script_name: str = "") -> Environ | None:
     """PEP 3333, "environ Variables"; `acceptor.wsgi.WSGI` says what else is in it. None if the path is not below
     `script_name`, where the application is mounted."""
-    target, scheme = request.target, request.scheme
-    path, _, query = target.partition("?")
+    target, scheme, path = request.target, request.scheme, request.raw_path
     if not path.startswith("/"):
-        path = _without_authority(path)
+        path = "" if path == "*" else f"/{path}"  # OPTIONS *: RFC 9112 section 3.2.4; or what INVALID_TARGET allows
     # As the PEP has it, bytes that look like text: the application knows, or guesses, in which encoding.
     path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
     if script_name and path:
@@ -61,7 +63,7 @@ def make_environ(request: Request, script_name: str = "") -> Environ | None:
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": script_name,
         "PATH_INFO": path,
-        "QUERY_STRING": query,
+        "QUERY_STRING": request.query,
         "REQUEST_URI": target,
         "RAW_URI": target,
         "SERVER_NAME": name,
@@ -97,13 +99,6 @@ def make_environ(request: Request, script_name: str = "") -> Environ | None:
     return environ
 
 
-def _without_authority(path: str) -> str:
-    """The path of a target that is no path: RFC 9112 sections 3.2.2 (http://host/path) and 3.2.4 (*)."""
-    if path == "*":
-        return ""
-    return "/" + (path.partition("://")[2].partition("/")[2] if "://" in path else path)
-
-
 _keys: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 """Environ keys by header name. Those that have been seen are remembered, up to a number and a size; any thread may
 write it, the same value each time."""
@@ -129,13 +124,3 @@ def _server(request: Request) -> tuple[str, str]:
     found = _HOST.fullmatch(request.host)
     assert found is not None, "it matches everything"
     return found[1] or "localhost", found[2] or ("443" if request.scheme == "https" else "80")
-
-
-def _software() -> str:
-    try:
-        return f"Taskmasters/{version('taskmasters')}"
-    except PackageNotFoundError:  # run from a checkout that has not been installed
-        return "Taskmasters"
-
-
-_SOFTWARE = _software()

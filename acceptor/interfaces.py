@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FACTORY_HINT", "factory_signature", "is_wsgi", "takes"]
+__all__ = ["FACTORY_HINT", "binds", "factory_signature", "is_wsgi", "takes"]
 
 FACTORY_HINT = "is it a factory? Then call it, or say --factory"
 """How a message of `is_wsgi` ends about what takes no arguments, so that who knows more can say more."""
@@ -34,15 +34,15 @@ def is_wsgi(app: object) -> bool:
                         "handlers, on threads. Django has both: point to its wsgi.py")
     if (signature := _own_signature(app)) is None:
         return True
-    one, two = _binds(signature, 1), _binds(signature, 2)
+    one, two = binds(signature, 1), binds(signature, 2)
     if one and two:
         return _rather_two(app, signature)
     if one or two:
         return two
-    if _binds(signature, 3):
+    if binds(signature, 3):
         raise TypeError(f"{app!r} takes three arguments, as ASGI applications do; this server runs WSGI applications, "
                         "which take (environ, start_response), and handlers, which take a Request")
-    hint = f"; {FACTORY_HINT}" if _binds(signature, 0) else ""
+    hint = f"; {FACTORY_HINT}" if binds(signature, 0) else ""
     raise TypeError(f"{app!r} takes {signature}: a WSGI application takes (environ, start_response), a handler takes a "
                     f"Request{hint}")
 
@@ -53,7 +53,7 @@ def _rather_two(app: Callable[..., Any], signature: inspect.Signature) -> bool:
     if parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
         return parameters[0].name != "request"
     decorated = inspect.signature(app)
-    return _binds(decorated, 2) or not _binds(decorated, 1) or len(parameters) == 1
+    return binds(decorated, 2) or not binds(decorated, 1) or len(parameters) == 1
 
 
 def factory_signature(app: object) -> inspect.Signature | None:
@@ -67,11 +67,11 @@ def factory_signature(app: object) -> inspect.Signature | None:
     if not (inspect.isfunction(app) or inspect.ismethod(app)) or (signature := _own_signature(app)) is None:
         return None
     names = {*signature.parameters, *inspect.signature(app).parameters}
-    if names & _OURS or not (_binds(signature, 1) or _binds(signature, 2)):
+    if names & _OURS or not (binds(signature, 1) or binds(signature, 2)):
         return None
     parameters = [each for each in signature.parameters.values()
                   if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    optional = bool(parameters) and _binds(signature, 0)
+    optional = bool(parameters) and binds(signature, 0)
     configured = bool(parameters) and _SETTINGS.fullmatch(parameters[0].name)
     return signature if optional or configured or _FACTORY.fullmatch(app.__name__) else None
 
@@ -79,7 +79,7 @@ def factory_signature(app: object) -> inspect.Signature | None:
 def takes(app: Callable[..., Any], count: int) -> bool:
     """Whether `app` can be called with `count` arguments; True if that is unknown."""
     signature = _own_signature(app)
-    return signature is None or _binds(signature, count)
+    return signature is None or binds(signature, count)
 
 
 def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
@@ -90,7 +90,8 @@ def _own_signature(app: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _binds(signature: inspect.Signature, count: int) -> bool:
+def binds(signature: inspect.Signature, count: int) -> bool:
+    """Whether what has this signature can be called with `count` arguments."""
     try:
         signature.bind(*range(count))
     except TypeError:

@@ -124,16 +124,19 @@ class Request:
         self._raw_body = body
         self._exchange = exchange
 
-    @cached_property
-    def path(self) -> str:
-        """The target's path, percent-decoded as UTF-8: "/café". What is not UTF-8 becomes U+FFFD, never an error.
-
-        Of a target in absolute form ("http://host/path") too, as RFC 9112 section 3.2.2 demands.
-        """
+    @property
+    def raw_path(self) -> str:
+        """The target's path, as sent: "/caf%C3%A9". Of a target in absolute form ("http://host/path") too, as RFC 9112
+        section 3.2.2 demands."""
         path = self.target.partition("?")[0]
         if not path.startswith("/") and "://" in path:
             path = "/" + path.partition("://")[2].partition("/")[2]
-        return unquote(path, errors="replace")
+        return path
+
+    @cached_property
+    def path(self) -> str:
+        """`raw_path`, percent-decoded as UTF-8: "/café". What is not UTF-8 becomes U+FFFD, never an error."""
+        return unquote(self.raw_path, errors="replace")
 
     @property
     def query(self) -> str:

@@ -2,8 +2,8 @@
 
     Acceptor(WSGI(app), port=8080, taskmaster=RecyclingTaskmaster()).serve_forever()
 
-What PEP 3333 calls the server is split here as the whole house is: this module turns what the
-application does into a Response, and the acceptor sends it. Three things of the PEP decide how:
+What PEP 3333 calls the server is split here as the whole house is: this module turns what the application does into a
+Response, and the acceptor sends it. Three things of the PEP decide how:
 
     start_response may be called as late as when the first piece is asked for, and until that piece is sent it may be
         called again, to report an error instead: so the first piece that is not empty is fetched before the handler
@@ -78,6 +78,7 @@ class WSGI:
         if environ is None:
             return Response("Not Found\n", 404)
         return _Call(request).run(self.app, environ)
+
 
 class _Call:
     """One call of the application, and what it has said so far. Owned by the thread that runs the handler."""
@@ -154,7 +155,7 @@ class _Call:
         return response
 
     def _whole(self, result: Iterable[bytes]) -> Body | None:
-        """A body whose length is known, or that can be sent by sendfile(2); None if it has to go piece by piece."""
+        """A body whose length is known; None if it has to go piece by piece."""
         response = self._response
         if response is None or self._write is not None:
             return None
@@ -162,7 +163,7 @@ class _Call:
             size = file_size(result.filelike)
             if size is not None and _announced(response) is None:
                 response.headers.append((b"content-length", b"%d" % size))
-            return cast(Body, result.filelike) if size is not None and self._request.tls is None else None
+            return cast(Body, result.filelike) if size is not None else None
         if isinstance(result, (list, tuple)) and len(result) < 2 and not hasattr(result, "close"):
             piece = _checked(*result) if result else b""  # its length is known (PEP, "Content-Length")
             # Nothing, in answer to a HEAD, says nothing about the length that the answer to a GET has.
@@ -269,5 +270,3 @@ def _announced(response: Response | None) -> int | None:
             if name == b"content-length":
                 return int(value)
     return None
-
-

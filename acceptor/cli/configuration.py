@@ -146,10 +146,14 @@ def _from_outside(option: Option, command_line: Mapping[str, Any], environ: Mapp
     text = environ.get(option.variable, "") if option.everywhere else ""
     if not text:
         return None
-    # A list's items are separated by commas, as everybody does it, or by white space, as click does.
-    texts = list(filter(None, re.split(r"[,\s]+", text))) if option.repeatable else [text]
+    texts = _items(text) if option.repeatable else [text]
     value = _parsed(option, texts, option.variable, "={!r}")
     return Value(option, value, Source.ENVIRONMENT, option.variable, f"environment {option.variable}")
+
+
+def _items(text: str) -> list[str]:
+    """Of a list in the environment: separated by commas, as everybody does it, or by white space, as click does."""
+    return list(filter(None, re.split(r"[,\s]+", text)))
 
 
 def _from_file(option: Option, path: Path, content: Any) -> Value:
@@ -174,7 +178,7 @@ def _from_well_known(option: Option, environ: Mapping[str, str]) -> Value | None
             raise ConfigurationError(f"PORT={text!r}: set it to a number from 0 to 65535, or give --bind")
         texts = [f"0.0.0.0:{text}"]
     else:
-        texts = list(filter(None, re.split(r"[,\s]+", text)))
+        texts = _items(text)
     return Value(option, _parsed(option, texts, name, "={!r}"), Source.ENVIRONMENT, name, f"environment {name}")
 
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from acceptor.cli.errors import CliError, ConfigurationError, StartError, did_you_mean
-from acceptor.interfaces import factory_signature, takes
+from acceptor.interfaces import binds, factory_signature, takes
 
 __all__ = ["call_users", "load", "load_application", "look_here_first"]
 
@@ -198,11 +198,16 @@ def _candidates(module: ModuleType) -> str:
         imported = inspect.isroutine(value) and getattr(value, "__module__", None) != module.__name__
         if name.startswith("_") or isinstance(value, type) or not callable(value) or imported:
             continue
-        if _takes(value, 0) and (not _takes(value, 1) or factory_signature(value)):
+        try:
+            signature = inspect.signature(value)
+        except Exception:  # it has none; or whatever an object with a __getattr__ of its own raises
+            continue
+        none, one, two = (binds(signature, count) for count in range(3))
+        if none and (not one or factory_signature(value)):
             factories.append(f"{module.__name__}:{name}()")
         elif factory_signature(value):  # which wants arguments that nobody passes
             continue
-        elif _takes(value, 1) != _takes(value, 2):  # what takes any number is no application, but a proxy or the like
+        elif one != two:  # what takes any number is no application, but a proxy or the like
             applications.append(f"{module.__name__}:{name}")
     text = f"; perhaps {' or '.join(applications[:5])} is meant" if applications else ""
     return text + (f"; functions that might make it: {', '.join(factories[:5])}" if factories else "")
@@ -232,15 +237,6 @@ def _bound(statement: ast.stmt) -> Iterable[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else \
         [statement.target] if isinstance(statement, ast.AnnAssign) else []
     return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether `function` can be called with `count` arguments, as far as can be seen."""
-    try:
-        inspect.signature(function).bind(*range(count))
-    except Exception:  # no such arguments; or whatever an object with a __getattr__ of its own raises
-        return False
-    return True
 
 
 def _users_frames(error: BaseException) -> bool:

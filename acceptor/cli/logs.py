@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from acceptor.access import AccessFormatter
-from acceptor.background import BackgroundHandler
+from acceptor.background import BackgroundHandler, reopen_file
 from acceptor.cli.configuration import Configuration
 from acceptor.cli.errors import ConfigurationError, StartError, check_writable
 
@@ -66,8 +66,8 @@ class Logs:
         for handler in self._handlers:
             if isinstance(handler, BackgroundHandler):
                 handler.reopen()
-            elif isinstance(handler, logging.FileHandler) and (old := handler.setStream(handler._open())) is not None:
-                old.close()
+            elif isinstance(handler, logging.FileHandler):
+                reopen_file(handler)
 
     def __enter__(self) -> Self:
         for handler in self._handlers:

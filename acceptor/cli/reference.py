@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 
 from acceptor.cli.configuration import Configuration, Source, Value
 from acceptor.cli.options import OPTIONS, SECTIONS, Option
+from acceptor.versions import installed_version
 
 __all__ = ["configuration_as_toml", "help_sections", "settings_reference", "versions"]
 
 
 def versions() -> str:
     """"Taskmasters 0.1.0, h11 0.16.0, Python 3.11.7"."""
-    return f"Taskmasters {_version('taskmasters')}, h11 {_version('h11')}, Python {platform.python_version()}"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that has not been installed
-        return "(not installed)"
+    ours, h11s = (installed_version(name) or "(not installed)" for name in ("taskmasters", "h11"))
+    return f"Taskmasters {ours}, h11 {h11s}, Python {platform.python_version()}"
 
 
 def configuration_as_toml(configuration: Configuration, in_effect: Mapping[str, str] | None = None) -> str:
