@@ -148,8 +148,9 @@ def test_it_can_be_stopped_while_it_waits_for_a_change_or_loads(tmp_path: Path, 
         program.wait_for("it is started again when a file changes")
         program.signal(number)
         assert program.end() == 1
+    # Many short sleeps: a signal that comes just before a long one would be heeded at its end.
     (tmp_path / "shop.py").write_text("import sys, time\nprint('loading', file=sys.stderr, flush=True)\n"
-                                      "time.sleep(600)\n")
+                                      "while True:\n    time.sleep(0.01)\n")
     with running(tmp_path, "shop", *ANY_PORT, "--reload") as program:
         program.wait_for("loading")
         program.signal(number)
