@@ -27,6 +27,7 @@ from typing import Any, Self
 
 from acceptor import Acceptor, Request, Response, Timeouts
 from bench.models import MODELS
+from tests.case_choice import choose
 from tests.client_programs import big, curl, line, load, wget
 from tests.proxies import proxy
 
@@ -199,14 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.real_clients", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Real clients and proxies with every model; no request may fail. A table goes to standard output.",
         epilog=f"cases: {', '.join(CASES)}\n\nexit status: 0 no failure, 1 some, 2 a program is missing")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="all cases that begin so: curl, nginx (default: all)")
-    parser.add_argument("--model", action="append", choices=MODELS, help="may be repeated (default: all)")
-    parser.add_argument("--requests", type=int, default=10_000, metavar="N", help="of each case (default: 10000)")
-    options = parser.parse_args(arguments)
-    wrong = [prefix for prefix in options.cases if not any(name.startswith(prefix) for name in CASES)]
-    if wrong:
-        parser.error(f"no case begins with {', '.join(wrong)}; there are {', '.join(CASES)}")
-    chosen = [name for name in CASES if name.startswith(tuple(options.cases or [""]))]
+    options, chosen = choose(parser, CASES, models=MODELS, requests=10_000, what="of each case", arguments=arguments)
     missing = sorted({tool for name in chosen if (tool := CASES[name].program) and not shutil.which(tool)})
     if missing:
         parser.error(f"not installed: {', '.join(missing)}; try: apt-get install {' '.join(missing)}, or name the "

@@ -29,8 +29,8 @@ from acceptor.cli.kinds import SIZE
 from acceptor.cli.options import OPTIONS, option_named
 from acceptor.health import Health
 from taskmaster import PooledTaskmaster
+from tests.proxies import NGINX
 from tests.restarts.cases import HOSTS
-from tests.restarts.lab import NGINX
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from bench.machine import one_line
+from tests.case_choice import choose
 from tests.restarts.cases import CASES, HEADER
 from tests.restarts.ends import ENDS
 from tests.restarts.namespaces import why_not
@@ -47,14 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.restarts", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Restarts under load, in which no request may fail. Two tables go to standard output.",
         epilog=f"cases: {', '.join(names)}\n\nexit status: 0 all is well, 1 something is not, 2 it cannot be run here")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="all that begin so: rolling, socket (default: all)")
-    parser.add_argument("--model", action="append", choices=MODELS, help="may be repeated (default: all)")
-    parser.add_argument("--requests", type=int, default=50_000, metavar="N", help="of each load (default: 50000)")
-    options = parser.parse_args(arguments)
-    wrong = [prefix for prefix in options.cases if not any(name.startswith(prefix) for name in names)]
-    if wrong:
-        parser.error(f"no case begins with {', '.join(wrong)}; there are {', '.join(names)}")
-    chosen = [name for name in names if name.startswith(tuple(options.cases or [""]))]
+    options, chosen = choose(parser, names, models=MODELS, requests=50_000, what="of each load", arguments=arguments)
     if problem := cannot_run(chosen):
         parser.error(problem)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is taken down, as with Ctrl+C

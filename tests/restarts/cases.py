@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.proxies import free_port, nginx
 from tests.restarts.lab import (
+    PATIENCE,
     ROOT,
     LoadProcess,
     LoadResult,
@@ -23,7 +25,6 @@ from tests.restarts.lab import (
     haproxy,
     listen_socket,
     model_options,
-    nginx,
     taken_over,
     wait_until,
 )
@@ -135,13 +136,13 @@ def by_port(model: str, count: int) -> Row:
 def behind_nginx(model: str, count: int, *, reload: bool = False) -> Row:
     """nginx before the UNIX socket of a server that is restarted; or it is nginx that is told to reload."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        path, port = Path(folder, "sock"), _free_port()
+        path, port = Path(folder, "sock"), free_port()
         config = _with((ROOT / "deploy" / "nginx.conf").read_text(), {
             "unix:/run/taskmaster.sock": f"unix:{path}", "listen 80;": f"listen 127.0.0.1:{port};"})
         sock = stack.enter_context(listen_socket(path))
         restarts = _restarts(sock, model, "4", stack, overlap=False)
         next(restarts)
-        reload_nginx = stack.enter_context(nginx(config, port))
+        reload_nginx = stack.enter_context(nginx(config, port, PATIENCE))
         load = LoadProcess(port, count, RATE, "--retry")
         return Row(*_under(load, iter(reload_nginx, None) if reload else restarts, ROUNDS, f"nginx, {model}"))
 
@@ -196,12 +197,6 @@ def _with(text: str, changes: dict[str, str]) -> str:
             raise RuntimeError(f"{old!r} is there {text.count(old)} times, not once, in {text}")
         text = text.replace(old, new)
     return text
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.client_programs import line
-from tests.restarts.lab import CROWD, Server, accepts, model_options, wait_until
+from tests.proxies import accepts
+from tests.restarts.lab import CROWD, Server, model_options, wait_until
 
 __all__ = ["ENDS"]
 

@@ -1,4 +1,4 @@
-"""The processes: servers, the load and proxies, each as its user starts it."""
+"""The processes: servers, the load and HAProxy, each as its user starts it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CROWD", "PATIENCE", "ROOT", "HAProxy", "LoadProcess", "LoadResult", "Server", "accepts", "haproxy",
-           "listen_socket", "model_options", "nginx", "taken_over", "wait_until"]
+from tests import proxies
+
+__all__ = ["CROWD", "PATIENCE", "ROOT", "HAProxy", "LoadProcess", "LoadResult", "Server", "haproxy", "listen_socket",
+           "model_options", "taken_over", "wait_until"]
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
@@ -209,63 +210,10 @@ def haproxy(config: str, before: Sequence[str] = ()) -> Iterator[HAProxy]:
     with tempfile.TemporaryDirectory() as name:
         path, control = Path(name, "haproxy.cfg"), Path(name, "control")
         path.write_text(f"{config}\nglobal\n    stats socket {control} mode 600\n")
-        with _foreground([*before, "haproxy", "-db", "-f", str(path)], control.exists):
+        with proxies.foreground([*before, "haproxy", "-db", "-f", str(path)], control.exists, PATIENCE):
             yield HAProxy(control)
 
 
-NGINX = """\
-{user}
-daemon off;
-pid {folder}/pid;
-worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    {temporary}
-    {config}
-}}
-"""
-
-
-@contextlib.contextmanager
-def nginx(config: str, port: int) -> Iterator[Callable[[], object]]:
-    """nginx in the foreground with `config` in its http block, which listens on `port`; yields `nginx -s reload`."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = NGINX.format(
-            folder=folder, config=config,
-            user="user root root;" if os.geteuid() == 0 else "",  # else its workers may not enter the folder
-            temporary=" ".join(f"{what}_temp_path {folder}/{what};"
-                               for what in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")))
-        Path(folder, "nginx.conf").write_text(text)
-        command = ["nginx", "-p", folder, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
-        with _foreground(command, lambda: accepts(port)):
-            yield lambda: subprocess.run([*command, "-s", "reload"], check=True)
-
-
-@contextlib.contextmanager
-def _foreground(command: Sequence[str], runs: Callable[[], bool]) -> Iterator[None]:
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        try:
-            wait_until(lambda: runs() or process.poll() is not None, f"{command[0]} runs")
-            if process.poll() is not None:
-                output.seek(0)
-                raise RuntimeError(f"{' '.join(command)}: {output.read()[-2000:]}")
-            yield
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-
-
-def accepts(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Look again and again: other processes tell nobody. RuntimeError after PATIENCE seconds."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > end:
-            raise RuntimeError(f"waited {PATIENCE:g} s in vain until {what}")
-        time.sleep(0.02)
+    """As that of `tests.proxies`, with the patience of this lab."""
+    proxies.wait_until(condition, what, PATIENCE)
