@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["seconds", "whole_number"]
+__all__ = ["one_of", "seconds", "whole_number"]
 
 
 def whole_number(name: str, value: object, *, at_least: int, at_most: int | None = None) -> int:
@@ -23,3 +23,9 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
     if not (0 if zero else 0.001) <= value <= 1_000_000:  # written so that NaN fails too
         raise ValueError(f"{name}={value!r}: pass a number of seconds {span}, up to 1,000,000")
     return float(value)
+
+
+def one_of(name: str, value: object, *choices: str) -> None:
+    """ValueError, naming `name`, unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: pass one of {', '.join(repr(choice) for choice in choices)}")

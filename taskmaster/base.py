@@ -23,42 +23,53 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["AcceptorSteps", "Connection", "Snapshot", "Taskmaster", "TaskmasterBusyError", "ThreadState"]
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["AcceptorSteps", "Connection", "Snapshot", "StopPhase", "Taskmaster", "TaskmasterBusyError", "ThreadState"]
 
 logger = logging.getLogger("taskmaster")
 
 
-class ThreadState(enum.Enum):
-    """Where a taskmaster's thread is. Each model's docstring tabulates the states it uses."""
+class ThreadState(enum.IntEnum):
+    """Where a taskmaster's thread is, numbered for `taskmaster.books`. Each model tabulates those it uses."""
 
-    STARTING = "starting"
+    STARTING = 0
     """Counted, but its loop has not begun."""
-    ACCEPTING = "accepting"
+    ACCEPTING = 1
     """Inside `acceptor.accept()`: waiting on the listen socket itself."""
-    WAITING = "waiting"
+    WAITING = 2
     """Waiting for another thread: for a connection it accepted, or for one of them to be free."""
-    SERVING = "serving"
+    SERVING = 3
     """It has a connection: inside `acceptor.process_connection()`, be it reading, handling, writing or holding a
     connection that is idle; or just about to be."""
-    LEAVING = "leaving"
+    LEAVING = 4
     """Out of its loop; all that is left is to be joined."""
+
+    @property
+    def word(self) -> str:
+        """As it is shown: "serving"."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One consistent reading of a taskmaster: every number is from the same instant.
 
-    Always true: `accepted == queued + threads[ThreadState.SERVING] + served + refused`; the contract suite checks it.
+    Always true: `accepted == queued + parked + threads[ThreadState.SERVING] + served + refused`; the contract suite
+    checks it.
     """
 
     threads: Mapping[ThreadState, int]
     """Threads by state, every state present."""
     queued: int
     """Connections accepted that wait for a thread."""
+    parked: int
+    """Connections that wait for their clients, with no thread."""
     accepted: int
-    """Connections taken from the acceptor since the start."""
+    """Connections taken from the acceptor since the start, each counted once, however often it was parked."""
     served: int
     """Connections whose processing has ended, however it ended."""
     refused: int
@@ -74,8 +85,20 @@ class Snapshot:
         return sum(self.threads.values())
 
     def __str__(self) -> str:
-        states = " ".join(f"{state.value}={n}" for state, n in self.threads.items() if n) or "no threads"
-        return f"{states} | queued={self.queued} accepted={self.accepted} served={self.served} refused={self.refused}"
+        states = " ".join(f"{state.word}={n}" for state, n in self.threads.items() if n) or "no threads"
+        return (f"{states} | queued={self.queued} parked={self.parked} accepted={self.accepted} served={self.served} "
+                f"refused={self.refused}")
+
+
+class StopPhase(enum.Enum):
+    """What `Acceptor.stop` does next: see `Taskmaster.stopping`."""
+
+    LEAVING = "leaving"
+    """The server stops soon. Connections are accepted as before, but each response is the last on its connection."""
+    STOPPING = "stopping"
+    """Nothing more is accepted from here on, and requests in progress have until the deadline."""
+    CUT = "cut"
+    """Past the deadline: what is in progress is given up."""
 
 
 class Connection(Protocol):
@@ -84,6 +107,14 @@ class Connection(Protocol):
     @property
     def peer(self) -> str:
         """Who is at the other end, for a log line: "203.0.113.7:49152"."""
+
+    @property
+    def resumed(self) -> bool:
+        """`accept` has returned it before: it has been parked since."""
+
+    @property
+    def refusable(self) -> bool:
+        """Whether it may be refused. Not in the middle of a response: then it waits, whatever the limit."""
 
 
 class AcceptorSteps(Protocol):
@@ -99,9 +130,13 @@ class AcceptorSteps(Protocol):
     def accept(self, timeout: float | None = None) -> Connection | None:
         """Wait for the next connection and return it. None means closed for good; every later call returns None too.
 
+        It is a new one, or one that has been parked: its client has sent something, or gone, or its time is up. Each is
+        returned to one thread, and is that thread's until it is given to another step.
+
         Blocks; with a `timeout`, raises TimeoutError once nothing has come for that long. However many threads wait
         here, a connection wakes one; which, is not defined, so do not count on even shares. While the server stops,
-        connections that the kernel had already queued are still returned, without waiting; only then comes None.
+        connections that the kernel had already queued, and those that are parked, are still returned, without waiting;
+        only then comes None.
         """
 
     def process_connection(self, connection: Any) -> None:
@@ -109,6 +144,34 @@ class AcceptorSteps(Protocol):
 
         Blocks the calling thread for as long as the requests take. `connection` came from `accept` and must not be used
         afterwards. Hunchentoot: `process-connection`.
+        """
+
+    def process_until_idle(self, connection: Any, go_on: Callable[[], bool]) -> bool:
+        """As `process_connection`, but return when nothing is left to be done before the client does something.
+
+        True: it is idle; give it to `park`. False: it is over, and must not be used afterwards. Blocks for as long as
+        its handler does, reading and writing included; but not to wait for a request, or the rest of one's head, nor
+        for a client that takes its time over a response that has been made.
+
+        go_on: asked after a response when the next request is there already: whether this thread serves it at once.
+            False: it returns True, and the request waits behind whatever waits for a thread.
+        """
+
+    def process_without_waiting(self, connection: Any, offload: Executor | None) -> bool:
+        """As `process_until_idle`, but it never waits for the client at all: for a thread that has all connections.
+
+        A request's body is read before its handler is called, into a file if it is large, and a response is sent as the
+        client takes it. What still blocks is the handler, and what it answers; unless there is `offload`, to which
+        they are submitted, and then it returns True meanwhile. For one thread only, which also calls `accept`.
+
+        offload: any executor. One of processes, or of machines, gets the handler and the request pickled.
+        """
+
+    def park(self, connection: Any) -> bool:
+        """Have `accept` return `connection`, to any thread, as soon as its client does something, or its time is up.
+
+        Never blocks. True: it must not be used any more, for it may have been returned already. False: the server stops
+        and parks nothing more; `connection` is to be processed again, until it is over.
         """
 
     def refuse(self, connection: Any) -> None:
@@ -165,8 +228,9 @@ class Taskmaster(ABC):
     def handle_incoming_connection(self, connection: Connection) -> None:
         """See to it that `connection` is processed or refused. Hunchentoot: `handle-incoming-connection`.
 
-        Called by the model's own accept loop, once per connection, on the thread that accepted it; so it is the place
-        to override in order to see every connection. May block only if that thread is the one to serve.
+        Called by the model's own accept loop for whatever `accept` returns, on the thread that got it: once per
+        connection, and again each time it comes back from being parked (`connection.resumed`). So it is the place to
+        override in order to see every connection. May block only if that thread is the one to serve.
         """
 
     @abstractmethod
@@ -179,6 +243,30 @@ class Taskmaster(ABC):
         that have not ended, none if all is well. Raises RuntimeError on one of the taskmaster's own threads, which
         could only wait for itself.
         """
+
+    def withdraw(self, connection: Connection) -> None:  # noqa: B027
+        """`connection`, which waits for a thread, needs none any more: the acceptor has answered it itself.
+
+        Called by the acceptor's own thread; must not block. It may have been given to a thread already, whose step then
+        does nothing. A model with a queue should take it out, where it takes the place of another.
+        """
+
+    def stopping(self, phase: StopPhase) -> None:  # noqa: B027  # most models have nothing to do
+        """`Acceptor.stop`, on whose thread this is called, begins this phase: for those who must tell other processes.
+
+        STOPPING comes before the listen socket is shut down: return when nobody but this process accepts from it, or
+        connections will be lost. May block for a moment. Called once for each phase, LEAVING perhaps not, CUT only past
+        the deadline, and then before the last call of `shutdown`.
+        """
+
+    @property
+    def cut(self) -> Sequence[str]:
+        """What has been given up in other processes since `stopping(STOPPING)`, for the report of `Acceptor.stop`: "GET
+        /report from 203.0.113.7:49152". Complete when `shutdown` leaves nothing."""
+        return ()
+
+    def reload(self) -> None:  # noqa: B027
+        """The server has been told to read again what is read when it starts. As `stopping`, for other processes."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:

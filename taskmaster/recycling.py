@@ -11,6 +11,12 @@ Who accepts, who serves
             if this was the last waiter: start a replacement
             acceptor.process_connection(connection)
 
+    With idle="park" they wait for new connections and parked ones at once, for accept() returns both. Still no queue
+    and no dispatcher: the kernel's list of what is ready is the queue, first in, first out, and whoever is free takes
+    the next from it, as it would take a new connection. The last line is then
+
+            if acceptor.process_until_idle(connection, go_on): acceptor.park(connection)
+
 Thread states
     state      where                  counted by           woken by              on stop
     STARTING   promised, not running  threads[STARTING]    the system            enters its loop
@@ -23,17 +29,25 @@ When it is busy
       grow    when a connection takes the last waiter, a replacement is promised under the same lock, and started before
               the connection is served; never beyond `max_thread_count`.
       shrink  a waiter that got nothing for `idle_timeout` leaves if more than `standby` wait; never otherwise.
+      resize  `resize` changes the bounds; threads are started at once, and those too many leave when they are free.
     So, while there is room, somebody always waits on the listen socket; and after a burst of any shape the population
-    comes down to `standby`, each thread `idle_timeout` after its last connection.
+    comes down to `standby`, each thread `idle_timeout` after its last connection. Since growing does not wait for
+    anybody to be done, a response that never ends costs its own thread and freezes nobody (what granian#873 is about).
 
     With max_accept_count=None (the default, and the pure form of the model) all `max_thread_count` threads may be
     serving; then nobody waits on the listen socket, and what comes waits in the kernel's backlog. With a number, there
     is one thread more, so that one always waits on the listen socket: when `max_thread_count` are being served, whoever
     accepts queues the connection, or refuses it if `max_accept_count` are queued already, and waits again.
 
+    With idle="hold" a connection that is kept alive holds its thread, idle or not. With idle="park" it costs none while
+    it is idle, and so `max_thread_count` bounds the requests served at once, not the connections. One that comes back
+    is treated as a new one is: with a number, it may be queued, or refused. Whether a thread goes on with a request
+    that is there already is decided by `inline`: see `ThreadedTaskmaster.choose_parking`.
+
 How it stops
-    accept() returns what the kernel had queued, then None, and each thread leaves when it sees that; threads that are
-    serving finish first, and then serve what is queued.
+    accept() returns what the kernel had queued and what is parked, then None, and each thread leaves when it sees that;
+    threads that are serving finish first, and then serve what is queued: also a connection that they wanted to park,
+    for that is no longer possible.
 
 How N threads should wait on one listen socket
     They share one epoll set, in which the socket is registered with EPOLLONESHOT: the kernel wakes one thread and
@@ -57,7 +71,7 @@ import threading
 
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
-from taskmaster.threaded import ThreadedTaskmaster
+from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 
 __all__ = ["RecyclingTaskmaster"]
 
@@ -71,76 +85,125 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
     max_accept_count: connections that may wait for one of those threads; the next gets 503 (None: they wait in the
         kernel's backlog, and none is refused).
     idle_timeout: seconds without a connection after which a thread leaves, if more than `standby` wait.
+    idle: "park": a connection that is idle gives its thread back; "hold": it keeps it.
+    inline: with idle="park", whether a thread goes on with a connection whose next request is there already: "fair",
+        "always" or "never".
     """
 
     def __init__(self, *, standby: int | None = None, max_thread_count: int = 100, max_accept_count: int | None = None,
-                 idle_timeout: float = 10.0) -> None:
+                 idle_timeout: float = 10.0, idle: Idle = DEFAULT_IDLE, inline: Inline = "fair") -> None:
         super().__init__()
         # Fixed at construction.
-        self.max_thread_count: int = whole_number("max_thread_count", max_thread_count, at_least=1)
-        self.standby = min(8, max_thread_count) if standby is None else whole_number("standby", standby, at_least=1)
-        if self.standby > max_thread_count:
-            raise ValueError(f"standby={standby} is more than max_thread_count={max_thread_count}: "
-                             "lower the one or raise the other")
         if max_accept_count is not None:
             whole_number("max_accept_count", max_accept_count, at_least=0)
         self.max_accept_count = max_accept_count
         self.idle_timeout = seconds("idle_timeout", idle_timeout)
-        self._thread_limit = max_thread_count + (max_accept_count is not None)  # one more, which always waits
+        self.choose_parking(idle, inline)
+        # Guarded by self.lock.
+        self.standby: int
+        self.max_thread_count: int
+        self.standby, self.max_thread_count = _bounds(standby, max_thread_count)
+        self._crowded = False
+        """There are more threads than there may be, since `resize`. Read without the lock too: one that sees it late
+        waits, or serves, once more before it leaves."""
 
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         self.begin(acceptor)
+        self._crowded = False
         for _ in range(self.standby):
-            self.start(self._work, "recycling")
+            with self.lock:
+                if self._staying_locked() >= self.standby:  # a connection that came meanwhile, or resize(), made some
+                    break
+                self.promise_locked("start")
+            self.start_promised(self._work, "recycling")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
         with self.lock:
-            self.accepted += 1
+            self.count_in_locked(connection)
             room = self.counts[ThreadState.SERVING] < self.max_thread_count
             if room:
                 self.enter_locked(ThreadState.SERVING)
-            elif queued := len(self.queue) < (self.max_accept_count or 0):
+            elif queued := self._may_queue_locked() or not connection.refusable:
                 self.queue.append(connection)  # whoever is done next takes it; this thread waits again
             else:
                 self.refused += 1
-            last = self._waiters_locked() == 0
+            last = self._waiters_locked() == 0 and self._may_grow_locked()
         if last:
-            self._replace()
+            self._grow("the last waiter was taken")
         if room:
             self._serve(connection)
         elif not queued:
             self.refuse(connection)
 
+    def resize(self, *, standby: int | None = None, max_thread_count: int | None = None) -> None:
+        """Change these bounds, also while it runs; None leaves one as it is. Any thread; a second call changes nothing.
+
+        Higher bounds have effect at once. With lower ones threads leave, each as it becomes free: when it is done with
+        its connection, or has got none for `idle_timeout`, never in the middle. Meanwhile what is accepted beyond
+        `max_thread_count` is queued, also with max_accept_count=None.
+
+        TypeError or ValueError as from the constructor, and then nothing is changed. A thread that the system does not
+        give is logged, and comes with the next connection that takes the last waiter.
+        """
+        with self.lock:
+            self.standby, self.max_thread_count = _bounds(
+                self.standby if standby is None else standby,
+                self.max_thread_count if max_thread_count is None else max_thread_count)
+            self._crowded = self._staying_locked() > self._thread_limit
+        self._grow("resized", fill=True)
+
+    def others_idle(self) -> bool:
+        return self._waiters_locked() > 0 and super().others_idle()
+
     def _work(self) -> None:
-        self.enter(ThreadState.ACCEPTING)
-        while True:
+        self._serve(self._take_queued())
+        while not (self._crowded and self._retire()):
             try:
                 connection = self.acceptor.accept(self.idle_timeout)
             except TimeoutError:
-                if self._retire():
+                if self._retire(timed_out=True):
                     return
                 continue
             if connection is None:
-                break
+                self.leave("stopped")
+                return
             self.hand_over(connection)
-        self.leave("stopped")
 
     def _serve(self, connection: Connection | None) -> None:
         while connection is not None:
-            self.process(connection)
-            connection = self._next_connection()
+            idle = self.process(connection)
+            following = self._next_connection(idle)
+            if idle and not self.park(connection) and following is None:  # it stops, and the connection is queued
+                following = self._take_queued()
+            connection = following
 
-    def _next_connection(self) -> Connection | None:
-        """The oldest connection queued for a thread; None if there is none, and then this thread waits again."""
+    def _next_connection(self, idle: bool) -> Connection | None:
+        """The oldest connection queued for a thread; None if there is none, and then this thread waits again.
+
+        Also None while more are served than `resize` allows: the others take what is queued.
+        """
         with self.lock:
-            self.served += 1
-            if self.queue:
+            self.count_out_locked(idle)
+            if self.queue and self.counts[ThreadState.SERVING] <= self.max_thread_count:
                 return self.queue.popleft()
             self.enter_locked(ThreadState.ACCEPTING)
             return None
 
-    def _replace(self) -> None:
-        """Nobody waits on the listen socket: start a thread that does, if the limit allows.
+    def _take_queued(self) -> Connection | None:
+        """The same for a thread that has no connection: one that is new, or that could park its own no more."""
+        with self.lock:
+            if not self.queue or self.counts[ThreadState.SERVING] >= self.max_thread_count:
+                self.enter_locked(ThreadState.ACCEPTING)
+                return None
+            self.enter_locked(ThreadState.SERVING)
+            connection = self.queue.popleft()
+        self._grow("the last waiter was taken")
+        return connection
+
+    def _grow(self, reason: str, *, fill: bool = False) -> None:
+        """If nobody waits on the listen socket, start a thread that does, if the limit allows.
+
+        fill: for `resize`, as many as there must be: also for what is queued, and for `standby`.
 
         Why a thread is promised under the lock, and STARTING counts as waiting:
           1. A, the last waiter, accepts a connection, and is about to start B in its place
@@ -151,28 +214,68 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         self.reap(0)
         while True:
             with self.lock:
-                if self._waiters_locked():
+                if not (self._too_few_locked() if fill else self._waiters_locked() == 0):
                     return
                 if promised := self._thread_count_locked() < self._thread_limit:
-                    self.promise_locked("the last waiter was taken")
+                    self.promise_locked(reason)
                 elif not self.counts[ThreadState.LEAVING]:
                     return  # all threads there may be are serving: the next to be done waits again
-            if promised:
-                break
-            self.reap()  # one is on its way out and makes room
-        try:
-            self.start_promised(self._work, "recycling")
-        except BaseException as error:  # whatever it is, there is a connection to be served by this thread
-            logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
+            if not promised:
+                self.reap()  # one is on its way out and makes room
+                continue
+            try:
+                self.start_promised(self._work, "recycling")
+            except BaseException as error:  # whatever it is, this thread may have a connection to serve
+                logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
+                return
+            if not fill:
+                return
 
-    def _retire(self) -> bool:
-        """Leave if more than `standby` wait; decided and done under one lock, so that no two leave for one too many."""
+    def _too_few_locked(self) -> bool:
+        """While it runs: to wait, for `standby`, or for what is queued, where a thread that starts looks first."""
+        if self.ending or not self._running:
+            return False
+        starting = self.counts[ThreadState.STARTING]
+        return (self._waiters_locked() == 0 or self._staying_locked() < self.standby
+                or (len(self.queue) > starting and self.counts[ThreadState.SERVING] + starting < self.max_thread_count))
+
+    def _retire(self, *, timed_out: bool = False) -> bool:
+        """Leave, if there are more than `resize` allows, or this one got nothing and more than `standby` wait.
+
+        Decided and done under one lock, so that no two leave for one too many.
+        """
         self.reap(0)  # those that have left before
         with self.lock:
-            if self._waiters_locked() <= self.standby:
+            waiters = self._waiters_locked()
+            if self._crowded and (waiters > 1 or self.max_accept_count is None):  # with a number, one always waits
+                self.leave_locked("resized")
+            elif timed_out and waiters > self.standby:
+                self.leave_locked(f"idle for {self.idle_timeout:g} s")
+            else:
                 return False
-            self.leave_locked(f"idle for {self.idle_timeout:g} s")
+            self._crowded = self._staying_locked() > self._thread_limit
             return True
+
+    def _may_queue_locked(self) -> bool:
+        return self.max_accept_count is None or len(self.queue) < self.max_accept_count
+
+    def _may_grow_locked(self) -> bool:
+        """There may be one thread more, now or when one that is leaving has left."""
+        return self._thread_count_locked() < self._thread_limit or self.counts[ThreadState.LEAVING] > 0
 
     def _waiters_locked(self) -> int:
         return self.counts[ThreadState.ACCEPTING] + self.counts[ThreadState.STARTING]
+
+    @property
+    def _thread_limit(self) -> int:
+        return self.max_thread_count + (self.max_accept_count is not None)  # one more, which always waits
+
+
+def _bounds(standby: int | None, max_thread_count: int) -> tuple[int, int]:
+    """Both, checked; TypeError or ValueError with the fix."""
+    whole_number("max_thread_count", max_thread_count, at_least=1)
+    standby = min(8, max_thread_count) if standby is None else whole_number("standby", standby, at_least=1)
+    if standby > max_thread_count:
+        raise ValueError(f"standby={standby} is more than max_thread_count={max_thread_count}: "
+                         "lower the one or raise the other")
+    return standby, max_thread_count

@@ -1,12 +1,20 @@
-"""An acceptor without a network, for tests and lessons: clients arrive and leave when the script says so.
+"""An acceptor without a network, for tests and lessons: clients do what the script says, when it says so.
 
     acceptor = ScriptedAcceptor()
     taskmaster.execute_acceptor(acceptor)
-    client = acceptor.connect()                 # somebody arrives
+    client = acceptor.connect()[0]              # somebody arrives
     client.wait_for("processing")               # a thread of the taskmaster serves them...
     client.finish()                             # ...until now
     acceptor.close()                            # as Acceptor.stop does, before it calls...
     taskmaster.shutdown(10)
+
+A client that stays is served until the script says what comes next, and each time a taskmaster may have another answer:
+
+    client.idle()                               # it has its answer, and nothing to say: a model that parks, parks it
+    client.wait_for("parked")
+    client.send()                               # it says something: `accept` returns it again
+    client.again()                              # it has its answer, and its next request is there already
+    client.finish()                             # it leaves, parked or not
 
 Nothing here sleeps: every state is reached through a gate, and stays until the script opens the next.
 """
@@ -16,39 +24,94 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
-__all__ = ["ScriptedAcceptor", "ScriptedConnection"]
+__all__ = ["PATIENCE", "ScriptedAcceptor", "ScriptedConnection"]
 
 PATIENCE = 10.0
 """Seconds to wait for something that ought to happen at once, before a test fails."""
 
+_MOVES = {
+    "queued": {"accepted"},
+    "accepted": {"processing", "refused", "abandoned"},
+    "processing": {"processed", "idle"},
+    "idle": {"parked", "processing"},
+    "parked": {"ready"},
+    "ready": {"accepted"},
+}
+"""What each state may be followed by; whatever else happens is a complaint."""
+
 
 class ScriptedConnection:
-    """A client, and what has become of it: "queued", "accepted", "processing", "processed", "refused" or, if the
-    taskmaster gives it up, "abandoned"."""
+    """A client, and what has become of it.
+
+        "queued"        it has arrived
+        "accepted"      `accept` has returned it
+        "processing"    a thread serves it
+        "idle"          that thread has been told to park it, and has not done so yet
+        "parked"        the acceptor has it
+        "ready"         it has done something since: `accept` will return it again
+
+    and in the end "processed", "refused" or, if the taskmaster gives it up, "abandoned".
+    """
 
     def __init__(self, acceptor: ScriptedAcceptor, number: int, error: BaseException | None) -> None:
         self._acceptor = acceptor
         self.peer = f"client {number}"
         self.error = error
         """What processing it raises in the end, as no good acceptor would."""
+        self.work: Callable[[], object] | None = None
+        """What its handler does, for a taskmaster that offloads handlers."""
         # Guarded by the acceptor's condition.
         self.state = "queued"
         self.history = Counter[str]()
-        """How many times it has been in each state: more than once in "processing" or "refused" is a bug."""
+        """How many times it has been in each state."""
+        self.resumed = False
+        self.refusable = True
+        """False: it comes back in the middle of a response."""
+        self.turns = 0
+        """Requests that a thread has begun to serve."""
         self.thread: threading.Thread | None = None
-        """Who processes it."""
+        """Who processes it, or has done so last."""
         self.may_finish = False
+        self.steps: deque[str] = deque()
+        """What comes next, and nobody has come to yet: "idle", "again", "over"."""
+        self.sent = False
+        """It has said something, which nobody has seen yet."""
+
+    # For the script, any thread.
 
     def wait_for(self, state: str) -> None:
         """Return when it is in `state`; AssertionError if it does not get there."""
         self._acceptor.wait_until(lambda: self.state == state, f"{self.peer} to be {state}, but it is {self.state}")
 
     def finish(self) -> None:
-        """The client is content: processing it ends, now or as soon as it has begun."""
+        """The client is content, and leaves: processing it ends, now or as soon as it has begun."""
         with self._acceptor.changed:
             self.may_finish = True
+            self.send_locked()
+
+    def idle(self) -> None:
+        """It has its answer, and says nothing more for now. A model that does not park goes on processing it."""
+        with self._acceptor.changed:
+            self.steps.append("idle")
             self._acceptor.changed.notify_all()
+
+    def again(self, count: int = 1) -> None:
+        """It has its answer, and its next request is there already; `count` times."""
+        with self._acceptor.changed:
+            self.steps.extend(["again"] * count)
+            self._acceptor.changed.notify_all()
+
+    def send(self) -> None:
+        """It says something (or its time is up): if it is parked, or as soon as it is, `accept` returns it."""
+        with self._acceptor.changed:
+            self.send_locked()
+
+    def send_locked(self) -> None:
+        self.sent = True
+        self._acceptor.return_locked(self)
+        self._acceptor.changed.notify_all()
 
     def __repr__(self) -> str:
         return f"<{self.peer}: {self.state}>"
@@ -71,19 +134,27 @@ class ScriptedAcceptor:
         """Every thread that was ever inside a step."""
         self.peak = 0
         """The most connections that were being processed at one time."""
+        self.complaints: list[str] = []
+        """What a taskmaster has done to a connection that it must not: process it twice at once, park it twice."""
         self._queued: deque[ScriptedConnection] = deque()
         self._time_outs = 0
         self._closed = False
 
     # For the script.
 
-    def connect(self, count: int = 1, *, error: BaseException | None = None, finished: bool = False
+    def connect(self, count: int = 1, *, error: BaseException | None = None, finished: bool = False, requests: int = 0
                 ) -> list[ScriptedConnection]:
-        """`count` clients arrive. finished: processing them takes no time."""
+        """`count` clients arrive.
+
+        finished: processing them takes no time.
+        requests: each has so many, all there already, which take no time either; and then it leaves.
+        """
         with self.changed:
             new = [ScriptedConnection(self, len(self.connections) + number + 1, error) for number in range(count)]
             for connection in new:
                 connection.may_finish = finished
+                if requests:
+                    connection.steps.extend(["again"] * (requests - 1) + ["over"])
             self.connections += new
             self._queued += new
             self.changed.notify_all()
@@ -97,9 +168,11 @@ class ScriptedAcceptor:
         self.wait_until(lambda: not self._time_outs, f"{self._time_outs} more threads in accept() to time out")
 
     def close(self) -> None:
-        """From now on, `accept` returns what is queued already, and then None."""
+        """From now on, `accept` returns what is queued or parked already, and then None; nothing more is parked."""
         with self.changed:
             self._closed = True
+            for connection in self.connections:
+                self.return_locked(connection)
             self.changed.notify_all()
 
     def finish_all(self) -> None:
@@ -109,9 +182,9 @@ class ScriptedAcceptor:
     def wait_until(self, condition: Callable[[], bool], what: str, show: Callable[[], object] = str) -> None:
         """Return once `condition()`; AssertionError with `what` and `show()` if it does not become true."""
         with self.changed:
-            for _ in range(int(PATIENCE / 0.01)):
+            for _ in range(int(PATIENCE / 0.002)):
                 # A short wait in a loop: what changes in a taskmaster notifies nobody here.
-                if self.changed.wait_for(condition, 0.01):
+                if self.changed.wait_for(condition, 0.002):
                     return
         raise AssertionError(f"waited {PATIENCE:g} s without success for {what}. {show()} {self.connections}")
 
@@ -150,14 +223,60 @@ class ScriptedAcceptor:
 
     def process_connection(self, connection: ScriptedConnection) -> None:
         with self.changed:
-            connection.thread = threading.current_thread()
-            self.threads.add(connection.thread)
-            self._move(connection, "processing")
-            self.peak = max(self.peak, self.count_locked("processing"))
-            self.changed.wait_for(lambda: connection.may_finish)
-            self._move(connection, "processed")
-        if connection.error is not None:
-            raise connection.error
+            self._begin(connection)
+            self._go_on_to_the_end(connection)
+
+    def process_until_idle(self, connection: ScriptedConnection, go_on: Callable[[], bool]) -> bool:
+        with self.changed:
+            self._begin(connection)
+            while (step := self._next_step(connection)) == "again":
+                connection.sent = True
+                self.changed.release()
+                try:
+                    inline = go_on()
+                finally:
+                    self.changed.acquire()
+                if not inline:
+                    break
+                connection.sent = False
+                connection.turns += 1
+            if step == "over":
+                self._end(connection)
+                return False
+            self._move(connection, "idle")
+            return True
+
+    def process_without_waiting(self, connection: ScriptedConnection, offload: Executor | None) -> bool:
+        """If the script has not said what comes next, it is idle. With `offload`, `connection.work` is submitted.
+
+        Once closed, it waits after all, for nothing can be parked any more.
+        """
+        with self.changed:
+            self._begin(connection)
+            if self._closed:
+                self._go_on_to_the_end(connection)
+                return False
+            if offload is not None and connection.work is not None:
+                work, connection.work = connection.work, None
+                offload.submit(work).add_done_callback(lambda _: connection.send())
+            elif connection.may_finish or connection.steps:
+                step = self._next_step(connection)
+                if step == "over":
+                    self._end(connection)
+                    return False
+                connection.sent = step == "again"
+            self._move(connection, "idle")
+            return True
+
+    def park(self, connection: ScriptedConnection) -> bool:
+        with self.changed:
+            self.threads.add(threading.current_thread())
+            if self._closed:
+                return False
+            self._move(connection, "parked")
+            if connection.sent or connection.may_finish:
+                self.return_locked(connection)
+            return True
 
     def refuse(self, connection: ScriptedConnection) -> None:
         with self.changed:
@@ -172,7 +291,38 @@ class ScriptedAcceptor:
     def count_locked(self, state: str) -> int:
         return sum(connection.state == state for connection in self.connections)
 
+    def return_locked(self, connection: ScriptedConnection) -> None:
+        """If it is parked: have `accept` return it."""
+        if connection.state == "parked":
+            connection.resumed = True
+            self._move(connection, "ready")
+            self._queued.append(connection)
+
+    def _begin(self, connection: ScriptedConnection) -> None:
+        connection.thread = threading.current_thread()
+        connection.turns += 1
+        connection.sent = False
+        self.threads.add(connection.thread)
+        self._move(connection, "processing")
+        self.peak = max(self.peak, self.count_locked("processing"))
+
+    def _go_on_to_the_end(self, connection: ScriptedConnection) -> None:
+        while (step := self._next_step(connection)) != "over":
+            connection.turns += step == "again"
+        self._end(connection)
+
+    def _next_step(self, connection: ScriptedConnection) -> str:
+        self.changed.wait_for(lambda: connection.may_finish or connection.steps)
+        return "over" if connection.may_finish else connection.steps.popleft()
+
+    def _end(self, connection: ScriptedConnection) -> None:
+        self._move(connection, "processed")
+        if connection.error is not None:
+            raise connection.error
+
     def _move(self, connection: ScriptedConnection, state: str) -> None:
+        if state not in _MOVES.get(connection.state, ()):
+            self.complaints.append(f"{connection.peer} was {connection.state}, and is {state} now")
         connection.state = state
         connection.history[state] += 1
         self.changed.notify_all()

@@ -1,39 +1,44 @@
-"""The register: which threads a taskmaster has, the state each is in, and what has been counted. Build yours on it.
+"""What a loop does with a connection, whatever the model: count it, process it, park it, refuse it. Build yours on it.
 
-Every model keeps the same books, so they are kept here, under the one lock there is; the loops, which are what the
-models differ in, are not here. A thread's life in the register:
+The threads are in `taskmaster.register`, which this is built on. A connection's life in the books: in the queue, with a
+thread that is SERVING, or parked; at last served, or refused:
 
-    promise_locked     counted as STARTING: it has no Thread object yet, but it is counted from this moment on, so that
-                       two threads cannot both find room for one more
-    start_promised     started, through the `start_thread` hook (`start` is both, where there is no limit to check)
-    _run               its outermost frame: enters it in the register, runs its loop, sees it out
-    enter[_locked]     moves from state to state
-    leave[_locked]     the last act of a loop: LEAVING, still counted, until...
-    reap               ...somebody has joined it. Only then does the limit let another take its place, so the limits
-                       bound threads of the operating system, not just entries in a table.
+    hand_over          `accept` has returned it, and the public hook is called for it: handle_incoming_connection
+    count_in_locked    a new one, or one that is back from being parked
+    process            a thread serves it; True: it is idle, and this model parks
+    count_out_locked   the thread is done with it: served, or parked from now on
+    park               the acceptor has it, and another thread may have it back before this call returns. That is why
+                       it is counted as parked before
+    refuse             it has been counted as refused, and its client is told
 
-Rules: whatever ends in `_locked` is called with `self.lock` held. Nothing is accepted, served, refused, started or
-joined, and no hook is called, while it is held. This code assumes nothing of the GIL: what two threads touch is
-touched under the lock.
+The rules are those of the register: whatever ends in `_locked` is called with `self.lock` held.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
+from typing import Literal
 
-from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, TaskmasterBusyError, ThreadState, logger
+from taskmaster.arguments import one_of
+from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
+from taskmaster.books import ACCEPTED, CELLS, PARKED, SERVED, Decision, snapshot_from
+from taskmaster.register import Register
 
-__all__ = ["ThreadedTaskmaster"]
+__all__ = ["CELLS", "DEFAULT_IDLE", "Decision", "Idle", "Inline", "ThreadedTaskmaster", "snapshot_from"]
+
+Idle = Literal["hold", "park"]
+"""What becomes of a connection that is idle: its thread waits for the client, or parks it and serves another."""
+Inline = Literal["fair", "always", "never"]
+"""When a thread that parks goes on with a request that is there already: see `ThreadedTaskmaster.choose_parking`."""
+DEFAULT_IDLE: Idle = "park"
+"""Of the models that can do both."""
 
 _BURST = 5.0
 """Seconds without a refusal after which the next one is a new burst, and logged again."""
 
 
-class ThreadedTaskmaster(Taskmaster):
+class ThreadedTaskmaster(Register):
     """What the models share: the register of threads, the counters, and what a loop does with a connection.
 
     To write a model, `begin` and `start` threads in `execute_acceptor`, and write a loop for each kind of thread. A
@@ -41,57 +46,30 @@ class ThreadedTaskmaster(Taskmaster):
     accepts to `hand_over`. `handle_incoming_connection` counts it (`accepted`) and sees that some thread, in state
     SERVING, calls `process` and then counts it again (`served`), or counts it as `refused` and calls `refuse`.
     Connections that wait for a thread stand in `queue`. Conditions of its own are made on `lock`.
+
+    A model that parks says so in `idle`, counts with `count_in_locked` and `count_out_locked`, and gives to `park` what
+    `process` has found idle.
     """
 
-    acceptor: AcceptorSteps
-    """Set by `begin`, before there is a thread to read it."""
+    idle: Idle = "hold"
+    """Read by `begin`."""
+    inline: Inline = "fair"
+    """Read by `go_on`. Both are set by `choose_parking`."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        """Guards the rest. The only lock: conditions of a model are made on it too."""
-        self.counts = dict.fromkeys(ThreadState, 0)
-        """Threads by state. Read it; `enter_locked` and its like write it."""
-        self.queue: deque[Connection] = deque()
-        """Connections accepted that no thread serves yet, the oldest first."""
-        self.accepted = self.served = self.refused = 0
-        """Connections, as in `Snapshot`."""
-        self._states: dict[threading.Thread, ThreadState] = {}
-        self._left: list[threading.Thread] = []
-        self._left_one = threading.Condition(self.lock)
-        """Notified by a thread that leaves; `shutdown` waits."""
-        self._number = 0
-        self._running = False
-        self._grown: Counter[str] = Counter()
-        self._shrunk: Counter[str] = Counter()
+        super().__init__()
+        # Written by `begin`, and once by whichever thread `park` answers False first; all write the same, and a thread
+        # that still reads True is answered False itself.
+        self._parking = False
+        # Each thread has its own.
+        self._mine = threading.local()
+        """`resumed`: the connection it hands over came back from being parked, and is still counted as parked."""
         # Owned by whoever accepts. If that is two threads at once, there may be a line more in the log, no harm else.
         self._refused_at = -_BURST
 
-    # The contract, as far as all models keep it in the same way.
-
-    def shutdown(self, deadline: float) -> Sequence[str]:
-        end = time.monotonic() + deadline
-        with self.lock:
-            if threading.current_thread() in self._states:
-                raise RuntimeError("shutdown() on one of the taskmaster's own threads would wait for itself; "
-                                   "call it from another")
-            self._left_one.wait_for(lambda: self._thread_count_locked() == self.counts[ThreadState.LEAVING], deadline)
-        self.reap(max(0.0, end - time.monotonic()))
-        with self.lock:
-            self._running = self._thread_count_locked() > 0
-            late = [thread.name for thread in self._states]
-            return late + ["(starting)"] * (self._thread_count_locked() - len(late))
-
-    def snapshot(self) -> Snapshot:
-        with self.lock:
-            return Snapshot(
-                threads=MappingProxyType(dict(self.counts)),
-                queued=len(self.queue),
-                accepted=self.accepted,
-                served=self.served,
-                refused=self.refused,
-                grown=MappingProxyType(dict(self._grown)),
-                shrunk=MappingProxyType(dict(self._shrunk)),
-            )
+    def begin(self, acceptor: AcceptorSteps) -> None:
+        super().begin(acceptor)
+        self._parking = self.parks
 
     def too_many_requests(self, connection: Connection) -> None:
         now = time.monotonic()
@@ -99,147 +77,107 @@ class ThreadedTaskmaster(Taskmaster):
             super().too_many_requests(connection)
         self._refused_at = now
 
-    # The register.
-
-    def begin(self, acceptor: AcceptorSteps) -> None:
-        """Take on `acceptor`, with fresh counters. TaskmasterBusyError while it runs another, or threads are left."""
-        with self.lock:
-            if self._running:
-                raise TaskmasterBusyError(f"this {type(self).__name__} still runs {self.acceptor.name}: "
-                                          "stop that acceptor first, or give each its own taskmaster")
-            self._running = True
-            self.queue.clear()
-            self.accepted = self.served = self.refused = self._number = 0
-            self._grown.clear()
-            self._shrunk.clear()
-            self.acceptor = acceptor
-
-    def promise_locked(self, reason: str, state: ThreadState = ThreadState.STARTING) -> None:
-        """Count one more thread, to be started with `start_promised` as soon as the lock has been released.
-
-        reason: why there is one more, in a few words; counted in `Snapshot.grown`.
-        state: what it is counted as until its loop says otherwise; SERVING if there is a connection for it already.
-        """
-        assert self.lock.locked()
-        self.counts[state] += 1
-        self._grown[reason] += 1
-
-    def start_promised(self, loop: Callable[[], None], role: str, state: ThreadState = ThreadState.STARTING) -> None:
-        """Start a thread that was promised, to run `loop`; `role` is the first word of its name, `state` as promised.
-
-        Raises what `start_thread` raises (RuntimeError if the system gives no thread). The promise is then taken back,
-        and the connection of a thread that was promised as SERVING is counted as refused: the caller refuses it. What
-        an override raises once the loop runs is logged, for then there is nothing to take back.
-        """
-        with self.lock:
-            self._number += 1
-            name = f"{role}-{self.acceptor.name}-{self._number}"
-        promise = [state]  # kept by the thread, or taken back here: by one of the two
-        try:
-            self.start_thread(lambda: self._run(loop, promise), name)
-        except BaseException as error:  # of an override, perhaps, that has started the thread before it failed
-            with self.lock:
-                taken_back = bool(promise)
-                if taken_back:
-                    self.counts[promise.pop()] -= 1
-                    self._shrunk["could not start"] += 1
-                    if state is ThreadState.SERVING:
-                        self.refused += 1  # in the same breath, or the books would not balance meanwhile
-                    self._left_one.notify_all()
-            if taken_back or isinstance(error, KeyboardInterrupt):  # Ctrl+C is not for us
-                raise
-            logger.exception("start_thread() raised, and yet %s runs", name)
-
-    def start(self, loop: Callable[[], None], role: str, reason: str = "start") -> None:
-        """Promise a thread and start it, where there is no limit to be checked in the same breath."""
-        with self.lock:
-            self.promise_locked(reason)
-        self.start_promised(loop, role)
-
-    def enter(self, state: ThreadState) -> None:
-        """The calling thread is in `state` from now on."""
-        with self.lock:
-            self.enter_locked(state)
-
-    def enter_locked(self, state: ThreadState) -> None:
-        assert self.lock.locked()
-        me = threading.current_thread()
-        self.counts[self._states[me]] -= 1
-        self.counts[state] += 1
-        self._states[me] = state
-
-    def state_locked(self) -> ThreadState:
-        """The calling thread's state."""
-        assert self.lock.locked()
-        return self._states[threading.current_thread()]
-
-    def leave(self, reason: str) -> None:
-        """The last act of a loop: the calling thread does no more work. The reason is counted in `Snapshot.shrunk`."""
-        with self.lock:
-            self.leave_locked(reason)
-
-    def leave_locked(self, reason: str) -> None:
-        self.enter_locked(ThreadState.LEAVING)
-        self._shrunk[reason] += 1
-        self._left.append(threading.current_thread())
-        self._left_one.notify_all()
-
-    def reap(self, timeout: float | None = None) -> None:
-        """Join the threads that have left, waiting at most `timeout` seconds for them all.
-
-        They are at their last instruction, so this takes microseconds, unless `start_thread` has wrapped them in
-        something slow.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        with self.lock:
-            left = list(self._left)
-        for thread in left:
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
-        with self.lock:
-            for thread in left:
-                if thread in self._left and not thread.is_alive():  # two threads may be reaping at once
-                    self._left.remove(thread)
-                    del self._states[thread]
-                    self.counts[ThreadState.LEAVING] -= 1
-
-    def _run(self, loop: Callable[[], None], promise: list[ThreadState]) -> None:
-        """The outermost frame of every thread: whatever happens inside, the books are right afterwards."""
-        me = threading.current_thread()
-        with self.lock:
-            if not promise:  # taken back, because start_thread failed; and yet there is a thread
-                return
-            self._states[me] = promise.pop()  # already counted, by promise_locked
-        try:
-            loop()
-            with self.lock:
-                if self._states[me] is not ThreadState.LEAVING:
-                    raise RuntimeError("the loop has returned; its last act must be self.leave(reason)")
-        except BaseException:  # a bug in a model or in a hook; the thread is lost, the server is not
-            logger.critical("%s died; this is a bug", me.name, exc_info=True)
-        finally:
-            with self.lock:
-                if self._states[me] is not ThreadState.LEAVING:
-                    self.leave_locked("died")
-
-    def _thread_count_locked(self) -> int:
-        return sum(self.counts.values())
-
-    # What a loop does with a connection.
-
     def hand_over(self, connection: Connection) -> None:
         """Call the public hook; an override that raises costs its own connection, not the thread that accepts."""
+        self._mine.resumed = connection.resumed
         try:
             self.handle_incoming_connection(connection)
         except BaseException:
             logger.exception("handle_incoming_connection(%s) raised", connection.peer)
             self.acceptor.abandon(connection)
+            if self._mine.resumed:  # it raised before the model could count it in: the books still say parked
+                with self.lock:
+                    self.parked -= 1
+                    self.served += 1
 
-    def process(self, connection: Connection) -> None:
-        """Process `connection` on this thread. Nothing it does, not even SystemExit, ends the thread."""
+    def count_in_locked(self, connection: Connection) -> None:
+        """`connection` has come from `accept`. The caller sees, in the same breath, where it is from now on."""
+        assert self.lock.locked()
+        if connection.resumed:
+            self.cells[PARKED] -= 1  # as self.parked, at half the price: this is done for every request
+            self._mine.resumed = False
+        else:
+            self.cells[ACCEPTED] += 1
+
+    def count_out_locked(self, idle: bool) -> None:
+        """The calling thread is done with its connection, as `process` said, and leaves SERVING in the same breath."""
+        assert self.lock.locked()
+        self.cells[PARKED if idle else SERVED] += 1
+
+    def process(self, connection: Connection) -> bool:
+        """Process `connection` on this thread. Nothing it does, not even SystemExit, ends the thread.
+
+        True: it is idle; count that (`count_out_locked`), and then `park` it. False: it is over. Always False for a
+        model that does not park.
+        """
         try:
+            if self._parking:
+                return self.acceptor.process_until_idle(connection, self.go_on)
             self.acceptor.process_connection(connection)
         except BaseException:
             logger.critical("processing %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
+        return False
+
+    def choose_parking(self, idle: Idle, inline: Inline) -> None:
+        """For the constructor of a model that can both hold and park; ValueError for what makes no sense.
+
+        idle: "hold" or "park", as in `Idle`.
+        inline: with "park", when a thread has served a request, and the next one of its connection is there already:
+            "fair"    it serves that, if another thread is free for whatever else may come; else the connection goes
+                      behind all that wait, so that each gets its turn
+            "always"  it serves that. So a client that always has a next request keeps its thread, and as many of those
+                      as there are threads keep everybody else waiting: Puma's CVE-2019-16770, here to be shown
+            "never"   the connection goes behind all that wait, also if none does
+        """
+        one_of("idle", idle, "hold", "park")
+        one_of("inline", inline, "fair", "always", "never")
+        if idle == "hold" and inline != "fair":
+            raise ValueError(f"inline={inline!r} with idle='hold': a thread goes on with its connection anyway; "
+                             "add idle='park', or drop inline")
+        self.idle, self.inline = idle, inline
+
+    @property
+    def parks(self) -> bool:
+        """Whether `process` returns when a connection is idle."""
+        return self.idle == "park"
+
+    def go_on(self) -> bool:
+        """Whether the calling thread serves the next request of its connection, which is there already, at once.
+
+        Called by that thread, between two requests. Without the lock, for each number is read in one piece, and what is
+        decided would be as stale a moment later with it: at worst one request is served before or behind its turn.
+        """
+        if self.inline == "fair":
+            return self.others_idle()
+        return self.inline == "always"
+
+    def others_idle(self) -> bool:
+        """Whether another thread is free to serve, and no connection waits for one. Without the lock: see `go_on`.
+
+        A model whose threads may be fewer than `max_thread_count` says more.
+        """
+        return (self.max_thread_count is None
+                or self.counts[ThreadState.SERVING] + len(self.queue) < self.max_thread_count)
+
+    def park(self, connection: Connection) -> bool:
+        """Give `connection`, already counted as parked, to the acceptor. Never blocks.
+
+        False: the server stops, and it stands in the queue instead, whatever the limit of that: the caller looks there,
+        or has another thread look. From then on `process` goes on to the end of each.
+        """
+        if self.acceptor.park(connection):
+            return True
+        self._parking = False
+        with self.lock:
+            self.parked -= 1
+            self.queue.append(connection)
+        return False
+
+    def withdraw(self, connection: Connection) -> None:
+        with self.lock:
+            if connection in self.queue:
+                self.queue.remove(connection)
+                self.cells[SERVED] += 1
 
     def refuse(self, connection: Connection) -> None:
         """Have `connection`, already counted as refused, answered with 503; first tell the hook. Never blocks."""

@@ -7,7 +7,7 @@ from taskmaster import (
     Taskmaster,
     ThreadPerConnectionTaskmaster,
 )
-from taskmaster.contract import LimitedTaskmasterContract, TaskmasterContract
+from taskmaster.contract import LimitedTaskmasterContract, ParkingTaskmasterContract, TaskmasterContract
 
 
 class TestSingleThreaded(TaskmasterContract):
@@ -41,3 +41,26 @@ class TestRecycling(LimitedTaskmasterContract):
 
     def make_limited(self, max_thread_count: int, max_accept_count: int | None) -> Taskmaster:
         return RecyclingTaskmaster(standby=1, max_thread_count=max_thread_count, max_accept_count=max_accept_count)
+
+
+class TestPooledThatParks(LimitedTaskmasterContract, ParkingTaskmasterContract):
+    def make_taskmaster(self) -> Taskmaster:
+        return PooledTaskmaster(threads=20, idle="park")
+
+    def make_limited(self, max_thread_count: int, max_accept_count: int | None) -> Taskmaster:
+        return PooledTaskmaster(threads=max_thread_count, queue_size=max_accept_count, idle="park")
+
+    make_parking = make_limited
+
+
+class TestRecyclingThatParks(LimitedTaskmasterContract, ParkingTaskmasterContract):
+    one_accepts = False
+
+    def make_taskmaster(self) -> Taskmaster:
+        return RecyclingTaskmaster(standby=4, idle="park")
+
+    def make_limited(self, max_thread_count: int, max_accept_count: int | None) -> Taskmaster:
+        return RecyclingTaskmaster(standby=1, max_thread_count=max_thread_count, max_accept_count=max_accept_count,
+                                   idle="park")
+
+    make_parking = make_limited

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from taskmaster import RecyclingTaskmaster, ThreadState
-from taskmaster.scripted import PATIENCE, ScriptedAcceptor, ScriptedConnection
+from taskmaster import RecyclingTaskmaster, Snapshot, ThreadState
+from taskmaster.scripted import PATIENCE, ScriptedAcceptor
+from tests.populations import PARKING, Population
 from tests.test_shutdown import running
 
 
@@ -118,95 +120,132 @@ def test_a_replacement_is_started_even_if_a_leaving_thread_still_fills_the_limit
         acceptor.settle([second, third], "processing")
 
 
+def test_the_start_makes_no_more_threads_than_there_may_be_whatever_comes_meanwhile() -> None:
+    taskmaster = RecyclingTaskmaster(standby=3, max_thread_count=3)
+    acceptor = ScriptedAcceptor()
+    connections = acceptor.connect(2)
+    original = taskmaster.start_thread
+
+    def start_thread(target: Callable[[], None], name: str) -> None:
+        original(target, name)
+        if threading.current_thread() is threading.main_thread():  # the two serve, and a third waits, before it goes on
+            acceptor.settle(connections, "processing")
+            acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "a replacement", taskmaster.snapshot)
+
+    taskmaster.start_thread = start_thread  # type: ignore[method-assign]
+    taskmaster.execute_acceptor(acceptor)
+    assert taskmaster.snapshot().thread_count == 3, taskmaster.snapshot()
+    acceptor.close()
+    acceptor.finish_all()
+    assert not taskmaster.shutdown(PATIENCE)
+
+
+def test_a_start_after_a_crowded_stop_begins_anew() -> None:
+    taskmaster = RecyclingTaskmaster(standby=3, max_thread_count=3)
+    with running(taskmaster) as (acceptor, _):
+        acceptor.settle(acceptor.connect(3), "processing")
+        taskmaster.resize(standby=1, max_thread_count=1)
+        acceptor.close()
+    taskmaster.resize(standby=2, max_thread_count=2)
+    with running(taskmaster) as (acceptor, _):
+        acceptor.settle(acceptor.connect(3, finished=True), "processed")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 2, "2 waiters", taskmaster.snapshot)
+
+
 def test_standby_is_no_more_than_a_small_limit_allows() -> None:
     assert RecyclingTaskmaster(max_thread_count=4).standby == 4
     assert RecyclingTaskmaster().standby == 8
 
 
-class Population(RuleBasedStateMachine):
+class Recycling(Population):
     """A naive model of the rules in the docstring, held against the real thing after every step."""
 
-    @initialize(standby=st.integers(1, 3), more=st.integers(0, 4), room=st.none() | st.integers(0, 3))
-    def start(self, standby: int, more: int, room: int | None) -> None:
-        self.taskmaster = RecyclingTaskmaster(standby=standby, max_thread_count=standby + more, max_accept_count=room)
-        self.acceptor = ScriptedAcceptor()
-        self.taskmaster.execute_acceptor(self.acceptor)
-        self.standby, self.most, self.room = standby, standby + more, room
-        self.limit = self.most + (room is not None)
-        self.waiters, self.serving, self.queued, self.refused, self.unseen = standby, 0, 0, 0, 0
+    taskmaster: RecyclingTaskmaster
 
-    def take(self) -> None:
-        """What becomes of one connection, by the rules."""
+    @initialize(standby=st.integers(1, 3), more=st.integers(0, 4), room=st.none() | st.integers(0, 3), parking=PARKING)
+    def start(self, standby: int, more: int, room: int | None, parking: tuple[Any, Any]) -> None:
+        self.standby, self.most, self.room = standby, standby + more, room
+        self.waiters = standby
+        self.run(RecyclingTaskmaster(standby=standby, max_thread_count=self.most, max_accept_count=room,
+                                     idle=parking[0], inline=parking[1]))
+
+    @property
+    def threads(self) -> int:
+        return self.waiters + self.serving
+
+    @property
+    def limit(self) -> int:
+        return self.most + (self.room is not None)
+
+    def arrive(self) -> None:
         if self.waiters == 0:
             self.unseen += 1
         elif self.serving < self.most:
             self.serving += 1
             self.waiters -= 1
-            if self.waiters == 0 and self.serving < self.limit:
+            if self.waiters == 0 and self.threads < self.limit:
                 self.waiters = 1
-        elif self.queued < (self.room or 0):
-            self.queued += 1
         else:
-            self.refused += 1
+            if self.room is None or self.queued < self.room:
+                self.queued += 1
+            else:
+                self.refused += 1
+            self.leave_if_too_many()
 
-    @rule(count=st.integers(1, 4))
-    def connect(self, count: int) -> None:
-        for _ in range(count):
-            self.acceptor.connect()
-            self.take()
-            self.settled()
-
-    @precondition(lambda self: self.serving)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        served = [connection for connection in self.acceptor.connections if connection.state == "processing"]
-        connection: ScriptedConnection = data.draw(st.sampled_from(served))
-        connection.finish()
-        connection.wait_for("processed")
-        if self.queued:
+    def done(self) -> None:
+        if self.queued and self.serving <= self.most:
             self.queued -= 1
-        else:
-            self.serving -= 1
-            self.waiters += 1
-            if self.unseen:
-                self.unseen -= 1
-                self.take()
-        self.settled()
+            return
+        self.serving -= 1
+        self.waiters += 1
+        self.leave_if_too_many()
+        self.see()
+
+    def see(self) -> None:
+        """Whoever waits accepts what nobody has seen yet."""
+        while self.unseen and self.waiters:
+            self.unseen -= 1
+            self.arrive()
+
+    def leave_if_too_many(self) -> bool:
+        if leaves := self.threads > self.limit and (self.waiters > 1 or self.room is None):
+            self.waiters -= 1
+        return leaves
 
     @precondition(lambda self: self.waiters)
-    @rule(count=st.integers(1, 3))
-    def time_out(self, count: int) -> None:
-        self.acceptor.time_out(count)
-        self.waiters = max(min(self.waiters, self.standby), self.waiters - count)
+    @rule()
+    def time_out(self) -> None:
+        self.acceptor.time_out(1)
+        if not self.leave_if_too_many() and self.waiters > self.standby:
+            self.waiters -= 1
 
-    @invariant()
-    def settled(self) -> None:
-        if not hasattr(self, "taskmaster"):
-            return
+    @rule(standby=st.integers(1, 3), more=st.sampled_from([0, 0, 1, 4]))
+    def resize(self, standby: int, more: int) -> None:
+        for _ in range(2):  # the second changes nothing
+            self.taskmaster.resize(standby=standby, max_thread_count=standby + more)
+        self.standby, self.most = standby, standby + more
+        while self.threads < self.limit and (
+                (serve := self.queued and self.serving < self.most) or not self.waiters or self.threads < standby):
+            if serve:
+                self.queued -= 1
+                self.serving += 1
+            else:
+                self.waiters += 1
+                self.see()
 
-        def as_expected() -> bool:
-            now = self.taskmaster.snapshot()
-            return (len(self.acceptor.accepting) == now.threads[ThreadState.ACCEPTING] == self.waiters
-                    and now.threads[ThreadState.SERVING] == self.serving == self.acceptor.count("processing")
-                    and now.queued == self.queued and now.refused == self.refused
-                    and self.acceptor.count("queued") == self.unseen
-                    and not now.threads[ThreadState.STARTING]
-                    and now.thread_count <= self.limit)
+    def others_idle(self) -> bool:
+        return bool(self.waiters) and not self.queued and self.serving < self.most
 
-        self.acceptor.wait_until(as_expected, f"waiters={self.waiters} serving={self.serving} queued={self.queued} "
-                                 f"refused={self.refused} unseen={self.unseen}", self.taskmaster.snapshot)
+    def as_expected(self, now: Snapshot) -> bool:
+        return (len(self.acceptor.accepting) == now.threads[ThreadState.ACCEPTING] == self.waiters
+                and (self.waiters > 0 or self.threads >= self.limit))
 
-    def teardown(self) -> None:
-        if hasattr(self, "taskmaster"):
-            self.acceptor.close()
-            self.acceptor.finish_all()
-            assert not self.taskmaster.shutdown(PATIENCE)
-            assert all(connection.history["processing"] + connection.history["refused"] == 1
-                       for connection in self.acceptor.connections)
+    def model(self) -> str:
+        return f"waiters={self.waiters} standby={self.standby} most={self.most} room={self.room}"
 
 
-TestPopulation = Population.TestCase
-TestPopulation.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestPopulation = Recycling.TestCase
+TestPopulation.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -221,7 +260,7 @@ TestPopulation.settings = settings(max_examples=60, stateful_step_count=25, dead
     ({"idle_timeout": float("nan")}, "idle_timeout=nan: pass a number of seconds of at least 0.001"),
     ({"idle_timeout": "10"}, "idle_timeout='10': pass a number of seconds of at least 0.001, not str"),
 ])
-def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, int], message: str) -> None:
+def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as error:
         RecyclingTaskmaster(**arguments)
     assert message in str(error.value)
