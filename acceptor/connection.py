@@ -8,11 +8,15 @@ the watcher has it.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor
 
 from acceptor import access
+from acceptor.alone import LoneExchange
 from acceptor.exchange import Exchange
 from acceptor.fields import phrase
 from acceptor.framing import error_bytes
@@ -21,8 +25,10 @@ from acceptor.listen_socket import plain_address
 from acceptor.phases import End, Phase
 from acceptor.proxy_protocol import ProxyHeaderError, parse
 from acceptor.service import Service
-from acceptor.stream import Stream
+from acceptor.settings import TICK
+from acceptor.stream import MustWait, Stream
 from acceptor.tls import PlainHTTPError
+from acceptor.urgent import Answer
 from acceptor.violations import ProtocolError, printable
 from acceptor.wire import H11Wire
 
@@ -37,23 +43,41 @@ _RETRY = b"retry-after: 1\r\n"
 class Connection:
     """One accepted socket and what is served over it. Made by `Acceptor.accept`, on any thread."""
 
-    __slots__ = ("_local", "accepted", "address", "head", "phase", "served", "service", "since", "stream", "wire")
+    __slots__ = ("_exchange", "_last", "_local", "_received", "address", "alone", "comebacks", "deadline", "head",
+                 "offload", "parks", "phase", "ready_since", "resumed", "served", "service", "since", "stream", "wire")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         # Fixed.
         self.service = service
-        self.accepted = time.monotonic()
+        # Written by whoever accepts it, or has it back from being parked; read by any.
+        self.ready_since = time.monotonic()
+        """When it was accepted, or came back: since then it has waited for a thread, if it waits for one."""
+        self.comebacks = 0
+        """How often it came back."""
         # Written by the serving thread; `phase`, `since`, `address` and `head` are read by any.
         self.address = address
         """The client's, as far as it is known: the peer's, or what the PROXY header says."""
         self.phase = Phase.ACCEPTED
-        self.since = self.accepted
+        self.since = self.ready_since
         """When the phase began; while WRITING or STREAMING, HANDLING."""
         self.head: RequestHead | None = None
         """The current or the last request's."""
         self.served = 0
         """Requests read."""
         self._local: tuple[str, int] | None = None
+        self._exchange: Exchange | None = None
+        """The one that is not over, while it is parked."""
+        self._received: bytes | None = None
+        """Of the PROXY header, until it is whole."""
+        self._last: End | None = None
+        """How it is to end; all that is left is to tell the client."""
+        self.parks = self.alone = False
+        self.offload: Executor | None = None
+        """See `serve`."""
+        self.deadline = 0.0
+        """While it is parked: when it is to come back, whatever its client does (time.monotonic)."""
+        self.resumed = False
+        """It has been parked."""
         self.stream = Stream(sock, service)
         self.wire = H11Wire(service.limits, service.compliance)
 
@@ -88,24 +112,32 @@ class Connection:
         self.since = time.monotonic()
         self.phase = phase
 
-    def serve(self) -> End:
-        """Serve every request; return how the connection is to end, once it is over. Nothing a client does raises."""
+    def serve(self, go_on: Callable[[], bool] | None = None, *, alone: bool = False, offload: Executor | None = None
+              ) -> End:
+        """Serve every request; return how the connection is to end, once it is over. Nothing a client does raises.
+
+        go_on: if there is one, End.PARK is returned where this thread would have to wait for the client to begin, send
+            its request's head, or take a response; and after a response, too, if the next request is there already, and
+            `go_on()` says that somebody else is to have the thread first. Then call `serve` again when the socket is
+            ready for `stream.wants`, or the `deadline` has come.
+        alone: this thread serves all connections: End.PARK wherever it would have to wait for the client. A request's
+            body is read before its handler is called, by `offload` if there is one. See acceptor.alone.
+        """
+        if self.at_work:  # called back for nothing; all of it is the job's, its stream too
+            return End.PARK
+        self.parks = go_on is not None
+        self.alone = alone
+        self.offload = offload
+        self.stream.waits = not self.parks
+        if alone:
+            self.stream.begin_turn()
         try:
-            self.enter(Phase.FRESH)
-            if (self.service.proxy_protocol or self.service.tls) and not self._open():
-                return End.CLOSE
-            while (head := self._read_head()) is not None:
-                self.head = head
-                self.served += 1
-                end = Exchange(self, head).run()
-                if end is End.CLOSE:
-                    break
-                if end is not None:
-                    return end
-                self.enter(Phase.IDLE)
-            self.stream.say_goodbye()
-        except ProtocolError as error:
-            return self._refuse(error)
+            try:
+                return self._serve(go_on) if self._last is None else self._say_last(self._last)
+            except ProtocolError as error:
+                return self._refuse(error)
+        except MustWait:
+            return self._park()
         except TimeoutError:
             logger.info("%s does not read its response; closing", self.peer)
             self.stream.reset_when_closed()
@@ -115,18 +147,99 @@ class Connection:
                 self.stream.reset_when_closed()
         return End.CLOSE
 
+    def _serve(self, go_on: Callable[[], bool] | None) -> End:
+        if self.phase is Phase.ACCEPTED:
+            self.enter(Phase.FRESH)
+            if self.service.proxy_protocol or self.service.tls:
+                self.enter(Phase.HANDSHAKE)
+                self._received = b"" if self.address[0] in self.service.proxy_protocol else None
+        if self.phase is Phase.HANDSHAKE and not self._open():
+            return End.CLOSE
+        exchange, self._exchange = self._exchange, None
+        while True:
+            if exchange is None:
+                if (head := self._read_head()) is None:
+                    break
+                self.head = head
+                self.served += 1
+                if self.service.on_request is not None:
+                    self.service.on_request()
+                exchange = Exchange(self, head) if not self.alone else LoneExchange(self, head)
+            try:
+                end = exchange.run()
+            except MustWait:
+                self._exchange = exchange
+                raise
+            exchange = None
+            if end is End.DETACHED:
+                return end
+            if end is not None:
+                return self._say_last(end)
+            self.enter(Phase.IDLE)
+            if go_on is not None:
+                self.stream.waits = False
+                if self.service.cut:  # nothing is parked any more
+                    break
+                if not self._goes_on(go_on):
+                    return self._park()
+        return self._say_last(End.CLOSE)
+
+    def _say_last(self, end: End) -> End:
+        """It is over: say so, where that is for us to say, and return `end`. After MustWait, call it again."""
+        self._last = end
+        self.phase = Phase.CLOSING
+        if end is End.LINGER:
+            # The client may be sending what nobody will read, and must not get a reset for it.
+            self.stream.end_output()
+        else:
+            self.stream.say_goodbye()
+        return end
+
+    def _goes_on(self, go_on: Callable[[], bool]) -> bool:
+        """Whether there is a next request already, and this thread serves it."""
+        if self.wire.has_rest or self.stream.has_decrypted:
+            self.stream.wants = select.POLLOUT  # which it is, now: so it comes back at once, behind the others
+            return go_on()
+        self.stream.wants = select.POLLIN
+        return False
+
+    def _park(self) -> End:
+        """Until `stream.wants`, or the deadline."""
+        timeouts = self.service.timeouts
+        if self._last is not None:
+            self.deadline = time.monotonic() + self.stream.patience_left
+        elif self._exchange is not None:  # in whatever phase: a job may be about to change it
+            self.deadline = time.monotonic() + self._exchange.patience
+        elif self.phase is Phase.IDLE:
+            self.head = None  # it may be for long
+            self.deadline = self.since + timeouts.keep_alive
+        elif self.phase in (Phase.FRESH, Phase.READING):
+            self.deadline = self.since + timeouts.head
+        elif self.phase is Phase.HANDSHAKE:
+            self.deadline = self.since + timeouts.handshake
+        self.resumed = True
+        return End.PARK
+
     def _read_head(self) -> RequestHead | None:
         """The next request's head; None if there will be none. ProtocolError if what comes is none."""
         wire, stream = self.wire, self.stream
-        some = wire.next_request()
+        some = self.phase is Phase.READING or wire.next_request()
+        # It has been parked, so perhaps it is we who are late, and what is missing has come in time. And if nothing has
+        # and the server stops, nobody waits for it once more: there may be thousands of them.
+        late = some and self.phase is Phase.READING and stream.has_input(0)
+        over = not some and self.resumed and self.service.stopping and not stream.has_input(0)
         while True:
             if some:
                 if (head := wire.next_head()) is not None:
                     return head
                 if self.phase is not Phase.READING:
                     self.enter(Phase.READING)
-                self._wait_for_rest()  # a clock is looked at here too, for a head that comes byte by byte
+                if not late:
+                    self._wait_for_rest()  # a clock is looked at here too, for a head that comes byte by byte
+                late = False
             try:
+                if over:
+                    self._wait_for_request()
                 data = stream.receive(self._wait_for_rest if some else self._wait_for_request)
             except _NothingCame:
                 return None
@@ -140,13 +253,13 @@ class Connection:
         service, timeouts = self.service, self.service.timeouts
         if self.phase is Phase.IDLE:
             enough = (service.stopping or time.monotonic() - self.since >= timeouts.keep_alive
-                      or (service.pressed and timeouts.pressed is not None))
+                      or (service.pressed and timeouts.pressed is not None and self.stream.waits))
             # Looked at once more, because a thread may be a while on its way to here, and a request that has come
             # meanwhile would be lost.
             if enough and not self.stream.has_input(0):
                 raise _NothingCame
-        elif service.stopping:
-            raise ProtocolError(503, "the server is stopping")
+        elif service.stopping and (self.alone or time.monotonic() - self.since >= TICK):
+            raise ProtocolError(503, "the server is stopping")  # a client that has just come has a tick for its request
         elif self._out_of_time(timeouts.head):
             raise _NothingCame
 
@@ -156,10 +269,10 @@ class Connection:
             raise ProtocolError(408, "the head of the request came too slowly (Timeouts.head)")
 
     def _out_of_time(self, seconds: float) -> bool:
-        """Whether the phase has lasted for `seconds`, or as long as it may under pressure. ConnectionAbortedError if
-        the server has stopped waiting for anybody."""
+        """Whether the phase has lasted for `seconds`, or, if it holds a thread, as long as it may under pressure.
+        ConnectionAbortedError if the server has stopped waiting for anybody."""
         self.service.check_not_cut()
-        return time.monotonic() - self.since >= self.service.patience(seconds)
+        return time.monotonic() - self.since >= (self.service.patience(seconds) if self.stream.waits else seconds)
 
     def _refuse(self, error: ProtocolError) -> End:
         """Answer what is no request, and let the client read that."""
@@ -173,34 +286,35 @@ class Connection:
         if self.wire.asks_for_head:
             body = b""
         self._log(status, len(body))
+        self._last = End.LINGER
         try:
             self.stream.begin_response()
             self.stream.send(head + end + body)
-            self.stream.end_output()
+            return self._say_last(End.LINGER)
         except OSError:  # gone, or does not read
             return End.CLOSE
-        return End.LINGER
 
-    def _log(self, status: int, sent: int) -> None:
-        """A line of the access log for an answer to what is no request."""
+    def _log(self, status: int, sent: int, head: RequestHead | None = None) -> None:
+        """A line of the access log for an answer that no exchange has given; head: if there was a request."""
         service = self.service
         if not service.log_access:
             return
         seconds = time.monotonic() - self.since
         access.log(access.AccessRecord(
             client=self.address[0], peer=self.peer, time=time.time() - seconds, seconds=seconds,
-            method=None, target=None, version=None, headers=[], status=status, sent=sent,
-            scheme="http" if service.tls is None else "https", host="",
+            method=head.method if head else None, target=head.target if head else None,
+            version=head.version if head else None,
+            headers=head.headers if head else [], status=status, sent=sent,
+            scheme="http" if service.tls is None else "https", host=head.host if head else "",
         ))
 
     # Opening it: what comes before the first request.
 
     def _open(self) -> bool:
-        """Read the PROXY header, shake hands; False if the client cannot."""
+        """Read the PROXY header, shake hands; False if the client cannot. After MustWait, call it again."""
         service = self.service
-        self.enter(Phase.HANDSHAKE)
         try:
-            received = self._read_proxy_header() if self.address[0] in service.proxy_protocol else b""
+            received = self._read_proxy_header(self._received) if self._received is not None else b""
             if service.tls is not None:
                 self.stream.shake_hands(service.tls.context, received, self._wait_for_handshake)
             elif received:
@@ -220,10 +334,10 @@ class Connection:
         self.enter(Phase.FRESH)
         return True
 
-    def _read_proxy_header(self) -> bytes:
-        """Take the client's address from it; return what came behind it."""
-        received = b""
+    def _read_proxy_header(self, received: bytes) -> bytes:
+        """Take the client's address from it; return what came behind it. `received` is what has come of it before."""
         while (parsed := parse(received)) is None:
+            self._received = received
             data = self.stream.receive(self._wait_for_handshake)
             if not data:
                 raise ConnectionAbortedError("left before the end of its PROXY header")
@@ -231,6 +345,7 @@ class Connection:
             self._wait_for_handshake()
         if parsed.source is not None:
             self.address = parsed.source
+        self._received = None
         return received[parsed.length:]
 
     def _wait_for_handshake(self) -> None:
@@ -240,21 +355,26 @@ class Connection:
     # For whoever has taken it out of the registry, and for the watcher, once it has been served or will not be.
 
     def close(self) -> None:
-        self.stream.sock.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or exchange.give_up():
+            self.stream.sock.close()
 
     def start_refusal(self, text: str) -> bool:
         """Send 503 and half-close, without blocking; False if there is nobody to read it. Then wait for input, and
         `drain`. (A client of TLS reads nothing: a handshake is more than a full server can afford.)"""
-        self.phase = Phase.CLOSING
         if self.service.tls is not None:
             return False
+        return self.start_answer(Answer(503, error_bytes(503, text, _RETRY), len(text) + 1))
+
+    def start_answer(self, answer: Answer) -> bool:
+        """The same, with that answer."""
+        self.start_lingering()
         try:
-            self.start_lingering()
-            self.stream.raw.send(error_bytes(503, text, _RETRY))  # fits: nothing has been sent yet
+            self.stream.raw.send(answer.data)  # fits: nothing is on its way
             self.stream.end_output()
         except OSError:
             return False
-        self._log(503, len(text) + 1)
+        self._log(answer.status, answer.length, answer.head)
         return True
 
     def start_lingering(self) -> None:
@@ -273,6 +393,27 @@ class Connection:
 
     def fileno(self) -> int:
         return self.stream.raw.fileno()
+
+    @property
+    def refusable(self) -> bool:
+        """There is nothing half answered, into which a 503 would be sent."""
+        return self._exchange is None and self._last is None
+
+    @property
+    def has_come(self) -> bool:
+        """There is somebody to be refused; it did not come back from being parked only because its time is up."""
+        return (not self.resumed or self.phase not in (Phase.FRESH, Phase.IDLE)
+                or self.wire.has_rest or self.stream.has_input(0))
+
+    @property
+    def at_work(self) -> bool:
+        """It is parked for a job of `offload`, which is not done."""
+        return self._exchange is not None and self._exchange.at_work
+
+    def give_up(self) -> None:
+        """It was parked, and is closed before it is over: what is in progress must not look whole."""
+        if self.phase.in_progress:
+            self.stream.reset_when_closed()
 
     # For any thread, as long as the connection is in the acceptor's registry, and its lock is held.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from acceptor import access
 from acceptor.body import RequestBody
@@ -28,8 +28,8 @@ from acceptor.messages import (
 )
 from acceptor.phases import End, Phase
 from acceptor.pushing import Pushing
-from acceptor.sending import close_body, send
-from acceptor.stream import Patience
+from acceptor.sending import Sending, close_body, finish_at_once, send_at_once
+from acceptor.stream import MustWait, Patience
 from acceptor.tls import TLSInfo, TLSSocket
 from acceptor.violations import ProtocolError, printable
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from acceptor.connection import Connection
     from acceptor.heads import RequestHead
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "internal_error"]
 
 logger = logging.getLogger("acceptor")
 
@@ -55,8 +55,9 @@ class Exchange:
     Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
     """
 
-    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_patience", "_planned",
-                 "_pushing", "_scheme", "_started")
+    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_keep_alive", "_patience",
+                 "_planned", "_pushing", "_response", "_scheme", "_sending", "_started", "_step", "_streamed",
+                 "_to_close")
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         self._connection = connection
@@ -64,7 +65,16 @@ class Exchange:
         self._body = RequestBody(self._read_body, head.expects_continue, head.length) if head.has_body else None
         self._patience: Patience | None = None
         """With the body, once it has been waited for."""
+        self._step: Callable[..., End | None] = Exchange._begin
+        """What `run` does next. (A function, not a method: that would be a circle.)"""
         self._planned: Plan | None = None
+        self._response = self._to_close = _NO_RESPONSE
+        """What is answered; and what the handler has, whose body is to be closed, even if that failed."""
+        self._sending: Sending | None = None
+        """If the response is sent in parts."""
+        self._streamed = False
+        """Its body is not bytes, or has been begun by the handler."""
+        self._keep_alive = False
         self._pushing: Pushing | None = None
         """Once the handler has sent something itself."""
         self._handling = True
@@ -75,28 +85,63 @@ class Exchange:
         self._scheme = "http" if connection.service.tls is None else "https"
         self._started = 0.0
 
+    @property
+    def patience(self) -> float:
+        """Seconds that it may stay parked now."""
+        return self._connection.stream.patience_left
+
+    @property
+    def at_work(self) -> bool:
+        """It is parked, and a job of an executor has it, the socket too: see `acceptor.alone`."""
+        return False
+
     def run(self) -> End | None:
         """Handle and answer; None if another request may follow, else how the connection is to end.
 
-        OSError if the client is gone, TimeoutError, which is one, if it does not take the response.
+        OSError if the client is gone, TimeoutError, which is one, if it does not take the response. MustWait, if the
+        stream does not wait: then call it again.
         """
+        try:
+            end = self._step(self)
+        except MustWait:
+            raise
+        except OSError:
+            self._log(complete=False)
+            self._end()
+            raise
+        except BaseException:
+            self._end()
+            raise
+        self._end()
+        return end
+
+    def give_up(self) -> bool:
+        """It has been parked, and will not be run again. False: somebody else closes the connection's socket."""
+        self._reset_if_started()
+        self._close_body(self._to_close)
+        self._log(complete=False)
+        self._end()
+        return True
+
+    def _begin(self) -> End | None:
         connection = self._connection
         connection.enter(Phase.HANDLING)
         self._started = connection.since
-        try:
-            response = self._handle(self._make_request())
-            if self._detached:
-                return End.DETACHED
-            return self._respond(response)
-        except OSError:
-            self._log(complete=False)
-            raise
-        finally:
-            if self._body is not None:
-                self._body.over = True
-                self._body = None
-            if self._pushing is not None:
-                self._pushing.end()
+        if connection.parks:
+            connection.stream.waits = True  # while the handler has it
+        response = self._handle(self._make_request())
+        if self._detached:
+            return End.DETACHED
+        return self._respond(response)
+
+    def _end(self) -> None:
+        self._sending = None  # these may know the request, or this
+        self._response = self._to_close = _NO_RESPONSE
+        if self._body is not None:
+            self._body.over = True
+            self._body = None
+        if self._pushing is not None:
+            self._pushing.end()
 
     # For the request: what its handler may ask of the connection, on the thread that runs it.
 
@@ -237,8 +282,8 @@ class Exchange:
             logger.exception("%s: the handler failed", self)
             self._close_body(answer)
             if self._detached:
-                connection.close()  # it may still be open, and nobody else will
-            return _internal_error()
+                connection.stream.sock.close()  # it may still be open, and nobody else will
+            return internal_error()
         finally:
             self._handling = False
             if self._pushing is not None:
@@ -248,37 +293,65 @@ class Exchange:
 
     def _respond(self, response: Response) -> End | None:
         """Send the response, and close its body."""
-        connection, head, body = self._connection, self._head, response.body
-        stream, response_of_handler = connection.stream, response
         if self._pushing is not None:
             self._end_pushing(self._pushing, response)
-        streamed = not isinstance(body, bytes) or self._planned is not None
-        keep_alive = self._would_keep_alive() and (streamed or self._discard_body())
+        self._response = self._to_close = response
+        self._streamed = not isinstance(response.body, bytes) or self._planned is not None
+        self._keep_alive = self._would_keep_alive() and (self._streamed or self._discard_body())
+        return self._send()
+
+    def _send(self) -> End | None:
+        """Send the response, or after MustWait what is left of it."""
         try:
-            if (planned := self._planned) is None:
-                stream.begin_response()
-                self._planned = planned = plan(head, response, keep_alive)
-            connection.phase = Phase.WRITING
-            made = not isinstance(body, bytes) and not hasattr(body, "read")
-            send(stream, planned, self._watched(body) if made else body)
-            connection.phase = Phase.IDLE if planned.keep_alive else Phase.CLOSING  # whatever follows, nothing is lost
-        except OSError:
-            self._reset_if_started()
+            try:
+                self._transmit()
+            except (MustWait, OSError):
+                raise
+            except BaseException as error:
+                self._replace_response(error)
+                self._transmit()
+        except MustWait:
+            self._step = Exchange._send
             raise
-        except BaseException as error:
-            response = self._answer_instead(error)
-            keep_alive = keep_alive and self._planned is None  # it may have read half a request
-            self._planned = planned = plan(head, response, keep_alive)
-            send(stream, planned, response.body)
-        finally:
-            self._close_body(response_of_handler)
+        except BaseException:
+            self._reset_if_started()
+            self._close_body(self._to_close)
+            raise
+        return self._sent()
+
+    def _transmit(self) -> None:
+        connection, stream, body = self._connection, self._connection.stream, self._response.body
+        if self._sending is not None:
+            return self._sending.go()
+        if (planned := self._planned) is None:
+            stream.begin_response()
+            self._planned = planned = plan(self._head, self._response, self._keep_alive)
+        elif stream.has_unsent:
+            return finish_at_once(stream, planned)
+        connection.phase = Phase.WRITING
+        made = not isinstance(body, bytes) and not hasattr(body, "read")
+        if connection.parks:
+            stream.waits = self._waits_for_client(made)
+        if not send_at_once(stream, planned, body):
+            self._sending = Sending(stream, planned, self._watched(body) if made else body)
+            self._sending.go()
+        return None
+
+    def _waits_for_client(self, made: bool) -> bool:
+        """Whether this thread does, while it sends a response, instead of parking it. made: by an iterator, which may
+        be bound to this thread."""
+        return made
+
+    def _sent(self) -> End | None:
+        """The response has been sent whole; what now?"""
+        connection, planned = self._connection, cast(Plan, self._planned)
+        connection.phase = Phase.IDLE if planned.keep_alive else Phase.CLOSING  # whatever follows, nothing is lost
+        self._close_body(self._to_close)
         self._log()
-        if planned.keep_alive and (not streamed or self._discard_body()):
+        if planned.keep_alive and (not self._streamed or self._discard_body()):
             return None
-        if head.keep_alive or (self._body is not None and not self._body.ended):
-            stream.end_output()  # the client may be sending what nobody will read, and must not get a reset for it
-            return End.LINGER
-        return End.CLOSE
+        # The client may be sending what nobody will read?
+        return End.LINGER if self._head.keep_alive or (self._body is not None and not self._body.ended) else End.CLOSE
 
     def _end_pushing(self, pushing: Pushing, response: Response) -> None:
         """The handler has sent something itself. If it has begun a response and failed since, or has not heeded that
@@ -312,19 +385,21 @@ class Exchange:
             connection.phase = Phase.STREAMING
         connection.phase = Phase.WRITING
 
-    def _answer_instead(self, error: BaseException) -> Response:
-        """What to answer where the response failed; OSError, the connection cut, if some of it has been sent."""
+    def _replace_response(self, error: BaseException) -> None:
+        """The response failed: answer that. OSError, the connection cut, if some of it has been sent."""
         cause = error.__cause__ or error
         started = self._planned is not None and self._planned.started
         if isinstance(cause, BodyError) or (isinstance(cause, HTTPError) and not started):
             response = cause.response
         else:
             logger.error("%s: the response failed: %s", self, error, exc_info=cause)
-            response = _internal_error()
+            response = internal_error()
         if started:
             self._reset_if_started()
             raise ConnectionAbortedError("the response failed halfway")
-        return response
+        self._keep_alive = self._keep_alive and self._planned is None  # it may have read half a request
+        self._planned = self._sending = None
+        self._response = response
 
     def _reset_if_started(self) -> None:
         """The response stops where it is, for whatever reason; if that is its end, the client has all of it."""
@@ -365,7 +440,7 @@ class Exchange:
         return f"{self._head.method} {printable(self._head.target)} from {self._connection.peer}"
 
 
-def _internal_error() -> Response:
+def internal_error() -> Response:
     return Response("Internal Server Error\n", 500)
 
 

@@ -3,8 +3,12 @@
     live    200 as long as requests are answered at all; if it is not, restart the process
     ready   200; 503 as soon as the server leaves (`Acceptor.stop(leave=...)`): send no more requests
 
-They take a thread as any request does. So a server all of whose threads are busy does not answer, which is what most
-load balancers want to know.
+They take a thread as any request does. So a server all of whose threads are busy does not answer, which is what some
+load balancers want to know, and what makes others restart a server that is only busy: then let the acceptor answer
+them all the same,
+
+    health = Health(handler)
+    Acceptor(health, urgent=health.answer, taskmaster=...)
 """
 
 from __future__ import annotations
@@ -35,9 +39,12 @@ class Health:
         self._ready = ready
 
     def __call__(self, request: Request) -> Response:
+        answer = self.answer(request)
+        return as_response(self.handler(request), self.handler) if answer is None else answer
+
+    def answer(self, request: Request) -> Response | None:
+        """The answer to a health check; None if it is something else. Never blocks: for Acceptor(urgent=...)."""
         path = request.path
         if path == self._ready:
             return _LEAVING if request.stopping else _OK
-        if path == self._live:
-            return _OK
-        return as_response(self.handler(request), self.handler)
+        return _OK if path == self._live else None

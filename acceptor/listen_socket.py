@@ -97,10 +97,22 @@ class ListenSocket:
             return sock, ("unix", 0)
         return sock, plain_address(peer)
 
+    @property
+    def listens(self) -> bool:
+        """It is open, and nobody has shut it down. (Of AF_UNIX that cannot be told.)"""
+        try:
+            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+        except OSError:  # closed
+            return False
+
     def own_file(self, path: str) -> None:
         """The file at `path` has just been made for it: `close` removes it."""
         made = os.lstat(path)
         self._file = os.path.abspath(path), made.st_dev, made.st_ino
+
+    def disown(self) -> None:
+        """Another process has it, and with it the file made for it."""
+        self._file = None
 
     def close(self) -> None:
         """Close it, and remove the file made for it, unless another has taken its place meanwhile."""

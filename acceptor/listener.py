@@ -5,7 +5,14 @@ How a thread waits: in an epoll set that all of them share, in which each listen
 only one who does; however many connections arrive there, nobody else is woken until that thread has accepted and asks
 for one more event of that socket (`_arm`); the other sockets stay armed meanwhile. Beside them in the set is the end of
 a socket pair, which is readable forever once the listener stops, so that stopping wakes everybody.
-`taskmaster.recycling` argues this choice, and docs/waiting.md measures it. Where there is no epoll, poll(2) does the
+`taskmaster.recycling` argues this choice, and docs/waiting.md measures it.
+
+Parked connections (`watch`) are in the same set, for one event at a time too, so that whoever waits here waits for new
+and for parked connections at once. Each that becomes ready goes to the end of the set's ready list, in the kernel, and
+wakes one thread: that list is the queue, and there is no other, nor a thread that dispatches. And `ring` wakes one
+thread, for no descriptor: one end of the socket pair is watched for being writable, which it always is.
+
+Where there is no epoll, poll(2) does the
 same less well: a connection wakes every thread, and all but one wait again.
 
 How it stops, in this order, because both shutdown(2) and close(2) of a TCP listen socket reset what the kernel has
@@ -27,6 +34,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
 import select
 import socket
@@ -39,7 +47,7 @@ from contextlib import ExitStack
 from acceptor.addresses import Address, Bound, cannot_listen
 from acceptor.listen_socket import LINUX, Accepted, ListenSocket, open_sockets
 
-__all__ = ["Accepted", "Listener"]
+__all__ = ["BELL", "Accepted", "Listener"]
 
 logger = logging.getLogger("acceptor")
 
@@ -66,7 +74,11 @@ _PAUSE = 0.1
 _COMPLAIN = 10.0
 """Seconds between two log lines about the same problem."""
 
-_ONCE = select.POLLIN | getattr(select, "EPOLLONESHOT", 0)
+_ONESHOT = getattr(select, "EPOLLONESHOT", 0)
+_ONCE = select.POLLIN | _ONESHOT
+
+BELL = -1
+"""In place of a descriptor: `Listener.ring` has been called."""
 
 
 class Listener:
@@ -86,6 +98,7 @@ class Listener:
             raise ValueError("addresses is empty: pass at least one address to listen on")
         # Fixed at construction.
         self._backlog = backlog
+        self._tick = tick
         self._sockets: dict[int, ListenSocket] = {}
         """By descriptor."""
         self._waiting = select.poll()
@@ -102,29 +115,54 @@ class Listener:
         for listening in self._sockets.values():
             self._events.register(listening.sock, _ONCE)
         self._events.register(self._wake_reader, select.POLLIN)
+        self._bell = self._wake_writer.fileno()
+        self.can_park = not isinstance(self._events, _Poll)
+        """Whether `watch` and `ring` work here."""
+        if self.can_park:
+            self._events.register(self._bell, _ONESHOT)
         self.addresses: list[Bound] = [listening.address for listening in self._sockets.values()]
         """Where it listens, in the order asked for: the real addresses."""
+        # For whoever stops it.
+        self.serves = True
+        """False: nobody accepts in this process, and what an inherited socket has queued is for others to take."""
+        self.shuts = True
+        """Whether `stop` shuts the listen sockets down; not if other processes go on accepting from them."""
         # Written by `stop`, before the flag is set; taken from by any thread. deque: append and popleft are atomic.
         self._drained: deque[Accepted] = deque()
         self._stopped = False
+        self._wakes = True
+        """That it stops wakes who waits; until `wait_late`, which is called by one thread."""
         # Written by any accepting thread; two at once make one log line more.
         self._complained_at = -_COMPLAIN
+        # Written by any accepting thread: at worst a connection comes before or behind its turn.
+        self._more: ListenSocket | None = None
+        """Where a connection has been accepted, and there may be more."""
+        self._newcomer_next = False
+        """A parked connection has had a turn."""
         if not LINUX:
             logger.warning("made for Linux; on %s waiting threads wake together, and each connection costs a few "
                            "system calls more", sys.platform)
 
-    def accept(self, timeout: float | None = None) -> Accepted | None:
-        """The next connection; None for good once stopped. TimeoutError once nothing has come for `timeout` seconds.
+    def accept(self, timeout: float | None = None) -> Accepted | int | None:
+        """The next connection, or a descriptor given to `watch`, which has become ready, or BELL; None for good once
+        stopped. TimeoutError once nothing has come for `timeout` seconds.
 
         Never raises for what the network does: see RETRY and BACK_OFF.
         """
         while not self._stopped:
+            if self._newcomer_next and (accepted := self._accept_another()) is not None:
+                return accepted
             if not (came := self._events.poll(timeout, 1)):
                 raise TimeoutError
-            if (listening := self._sockets.get(came[0][0])) is None:  # it is the socket pair
+            if (listening := self._sockets.get(came[0][0])) is None:
+                if (ready := self._other(came[0][0])) is not None:
+                    self._newcomer_next = True
+                    return ready
                 continue
             try:
-                return listening.accept()  # until _arm, this thread is the only one awake for this socket
+                accepted = listening.accept()  # until _arm, this thread is the only one awake for this socket
+                self._more = listening
+                return accepted
             except BlockingIOError as error:  # the client has gone again
                 if came[0][1] & select.POLLHUP and not self._stopped:  # or it is inherited, and somebody shut it down
                     self._complain(error)
@@ -137,6 +175,61 @@ class Listener:
                 self._arm(listening)
         return self.take_drained()
 
+    def _accept_another(self) -> Accepted | None:
+        """After a parked connection: a new one, if there are more where the last one came from.
+
+        For in the set a listen socket is one among many. When all threads are busy, one of a burst of new connections
+        would be accepted in each round of those that are there, who have a request each: the hundredth had to wait for
+        5,000 requests.
+        """
+        self._newcomer_next = False
+        if (listening := self._more) is None:
+            return None
+        try:
+            return listening.accept()
+        except OSError:  # there is none; or what else is wrong, its next event will tell
+            self._more = None
+            return None
+
+    def watch(self, descriptor: int, events: int) -> None:
+        """Have `accept` return `descriptor`, once, to one thread, as soon as it is ready for `events`; any thread.
+
+        If it has been closed meanwhile, nothing happens.
+        """
+        events |= _ONESHOT
+        for act in (self._events.modify, self._events.register, self._events.modify):
+            try:
+                return act(descriptor, events)
+            except FileNotFoundError:  # it is not known yet
+                pass
+            except FileExistsError:  # another thread was quicker
+                pass
+            except (OSError, ValueError):
+                return None
+        return None
+
+    def ring(self) -> None:
+        """Have `accept` return BELL, once, to one thread; any thread."""
+        try:
+            self._events.modify(self._bell, select.POLLOUT | _ONESHOT)
+        except ValueError:  # closed: a job was done as the server stopped, and has been collected
+            pass
+
+    def wait_late(self, timeout: float) -> int | None:
+        """After `stop`: the next descriptor that is ready, or BELL; None if none is for `timeout` seconds. For the one
+        thread that there is by then."""
+        if self._wakes:
+            self._events.unregister(self._wake_reader)
+            self._wakes = False
+        came = self._events.poll(timeout, 1)
+        return self._other(came[0][0]) if came and came[0][0] not in self._sockets else None
+
+    def _other(self, descriptor: int) -> int | None:
+        """What it means that a descriptor is ready which is not that of a listen socket."""
+        if descriptor == self._bell:
+            return BELL
+        return descriptor if descriptor != self._wake_reader.fileno() else None
+
     def pending(self) -> bool:
         """Whether a connection waits in the kernel's queue of any address; False once stopped. For one thread at a
         time, while others accept: it looks without taking or arming anything. One system call, which does not block."""
@@ -145,12 +238,15 @@ class Listener:
 
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call only wakes. `accept` still returns what was queued."""
-        ours = [listening for listening in self._sockets.values() if not listening.inherited]
+        # Another process that has it may have shut it down, and listen(2) would open it again.
+        left = [listening for listening in self._sockets.values()
+                if listening.listens and (self.serves or not listening.inherited)]
+        ours = [listening for listening in left if self.shuts and not listening.inherited]
         if not self._stopped:
             for listening in ours:
                 listening.sock.listen(0)  # what comes now is turned away rather than queued
             # Ours twice: while one was drained, clients came to another.
-            self._drain([*self._sockets.values(), *ours])
+            self._drain([*left, *ours])
             self._stopped = True
         # Again in a second call: the first may have been interrupted here.
         for listening in ours:
@@ -164,6 +260,23 @@ class Listener:
             self._wake_writer.send(b"!")
         except OSError:  # closed already
             pass
+
+    def shared(self) -> Listener:
+        """In a process that has just been forked: the same listen sockets, waited for by an epoll set of its own.
+
+        Its `stop` takes what the kernel has queued, and leaves the sockets as they are, for the others have them too;
+        unless `shuts` is set before.
+        The one that it was made of must not be used in this process any more; it is closed there.
+        """
+        socks = [listening.sock for listening in self._sockets.values()]
+        shared = Listener([socket.socket(fileno=os.dup(sock.fileno())) for sock in socks], self._backlog, self._tick)
+        shared.addresses = self.addresses
+        shared.shuts = False
+        for ours, theirs in zip(self._sockets.values(), shared._sockets.values(), strict=True):
+            theirs.inherited = ours.inherited
+            ours.disown()
+        self.close()
+        return shared
 
     def take_drained(self) -> Accepted | None:
         """After `stop`: one of the connections the kernel had queued, None if there are none left."""
@@ -201,7 +314,7 @@ class Listener:
                     break
                 except OSError as error:
                     if error.errno not in RETRY:
-                        lost = error
+                        lost = error if error.errno != errno.EINVAL else lost  # it has been shut down
                         break
         if lost is not None and not self._stopped:  # once
             logger.warning("connections waiting in the kernel's backlog are lost: %s", lost)
@@ -232,12 +345,15 @@ class _Poll:
     select.poll objects are not for two threads at once."""
 
     def __init__(self) -> None:
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[socket.socket | int] = []
 
-    def register(self, sock: socket.socket, events: int) -> None:
+    def register(self, sock: socket.socket | int, events: int) -> None:
         self._sockets.append(sock)
 
-    def modify(self, sock: socket.socket, events: int) -> None:
+    def unregister(self, sock: socket.socket) -> None:
+        self._sockets.remove(sock)
+
+    def modify(self, sock: socket.socket | int, events: int) -> None:
         pass
 
     def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:

@@ -104,7 +104,7 @@ class Request:
 
     def __init__(self, method: str, target: str, version: str, headers: Headers, *, peer: tuple[str, int] = ("", 0),
                  client: tuple[str, int] | None = None, scheme: str = "http", host: str | None = None,
-                 body: io.RawIOBase | None = None, exchange: _Exchange | None = None) -> None:
+                 body: io.RawIOBase | io.BytesIO | None = None, exchange: _Exchange | None = None) -> None:
         self.method = method
         """As sent, and so case-sensitive: "GET" (RFC 9110 section 9.1)."""
         self.target = target
@@ -242,8 +242,50 @@ class Request:
             raise RuntimeError("this request came over no connection; it was made by hand")
         return self._exchange.detach()
 
+    def __reduce__(self) -> tuple[Callable[..., Request], tuple[object, ...]]:
+        """For a handler in another process: the body goes along, read whole, and the connection stays here.
+
+        It reads the body, so it raises what that raises, and may block for as long. Pickled again, it is the same."""
+        body = self.body.read()
+        self.__dict__["body"] = io.BufferedReader(io.BytesIO(body))
+        return _remake, (self.method, self.target, self.version, self.headers.raw, self.peer, self.client, self.scheme,
+                         self.host, body, _Facts(self.trailers.raw, self.tls, self.local, self.stopping))
+
     def __repr__(self) -> str:
         return f"<{self.method} {self.target} from {self.peer[0]}:{self.peer[1]}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a request that has been pickled knows of its connection: as it was then."""
+
+    trailers: list[tuple[bytes, bytes]]
+    tls: TLSInfo | None
+    local: tuple[str, int]
+    stopping: bool
+    multithread: bool = True
+    multiprocess: bool = True
+    """Both as far as anybody knows here."""
+    body_error: int | None = None
+    detached: bool = False
+
+    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """From there none is sent: a client must be able to do without (RFC 9110 section 15.2)."""
+
+    def begin(self, response: Response) -> Callable[[bytes], None]:
+        raise RuntimeError("begin(), and the write() of WSGI, send while the handler runs; it runs in another process, "
+                           "which has no connection: return the whole response, or run handlers on threads")
+
+    def detach(self) -> Detached:
+        raise RuntimeError("detach(): the handler runs in another process, which has no connection to be taken over; "
+                           "run handlers on threads")
+
+
+def _remake(method: str, target: str, version: str, headers: list[tuple[bytes, bytes]], peer: tuple[str, int],
+            client: tuple[str, int], scheme: str, host: str, body: bytes, facts: _Facts) -> Request:
+    """A request that has been pickled."""
+    return Request(method, target, version, Headers(headers), peer=peer, client=client, scheme=scheme, host=host,
+                   body=io.BytesIO(body), exchange=facts)
 
 
 class Response:

@@ -54,3 +54,5 @@ class End(enum.Enum):
     """Close it gently: the client may still be sending, and must be able to read its last answer."""
     DETACHED = "detached"
     """Nothing: it belongs to somebody else now."""
+    PARK = "park"
+    """It is not over: it waits for its client, or for its handler."""

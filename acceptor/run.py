@@ -6,14 +6,16 @@ Here are the steps that a taskmaster makes its loops of, and the phases in which
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from acceptor.connection import STOPPING, Connection
-from acceptor.listener import Accepted, Listener
+from acceptor.listener import BELL, Accepted, Listener
 from acceptor.phases import End
 from acceptor.registry import CLOSING, WAITING, Registry
 from acceptor.service import Service
@@ -21,7 +23,7 @@ from acceptor.settings import TICK
 from acceptor.signals import SIGNALS_EVERY
 from acceptor.violations import ProtocolError
 from acceptor.watcher import Watcher
-from taskmaster.base import AcceptorSteps, Taskmaster, TaskmasterBusyError
+from taskmaster.base import AcceptorSteps, StopPhase, Taskmaster, TaskmasterBusyError
 
 __all__ = ["Run", "StopReport"]
 
@@ -63,23 +65,29 @@ class Run:
         self._hurry: SimpleQueue[None] = SimpleQueue()
         """Not empty: `stop` is to cut what is left. Its `put` may be called by a signal handler, unlike Event.set."""
         registry.open(True)
+        service.wake = self._wake
 
     def begin(self, acceptor: AcceptorSteps) -> None:
-        """Start the watcher, and let the taskmaster run `acceptor`. Raises what they raise; then nothing is left."""
+        """Let the taskmaster run `acceptor`, and start the watcher. Raises what they raise; then nothing is left.
+
+        In this order, because a taskmaster that forks must do so while there are no threads.
+        """
         self._name = acceptor.name
-        try:
-            self._watcher = Watcher(self._service, self._registry, self._listener.pending, self._close)
-            self._watcher.start(self._taskmaster.start_thread, f"watcher-{acceptor.name}")
-        except BaseException:
-            self._listener.stop()
-            self._listener.close()
-            raise
+        listener = self._listener
+        self._watcher = Watcher(self._service, self._registry, listener.pending, listener.ring,
+                                self._taskmaster.withdraw, self._close)
         try:
             self._taskmaster.execute_acceptor(acceptor)
         except TaskmasterBusyError:
             self._listener.stop()
             self._close_everything()
             raise
+        except BaseException:
+            self.hurry()
+            self.stop(0.0, 0.0)
+            raise
+        try:
+            self._watcher.start(self._taskmaster.start_thread, f"watcher-{acceptor.name}")
         except BaseException:
             self.hurry()
             self.stop(0.0, 0.0)
@@ -93,33 +101,97 @@ class Run:
     # The steps: see taskmaster.base.AcceptorSteps.
 
     def accept(self, timeout: float | None = None) -> Connection | None:
-        while (accepted := self._listener.accept(timeout)) is not None:
-            if (connection := self._admit(accepted)) is not None:
+        while (came := self._listener.accept(timeout)) is not None:
+            connection = self._unpark(came) if isinstance(came, int) else self._admit(came)
+            if connection is not None:
                 return connection
-        return None
+        return self._accept_late()
 
     def process(self, connection: Connection) -> None:
-        if not self._registry.begin(connection):
-            return  # it waited for a thread past the deadline: `stop` answers it, or has done so
-        me = threading.get_ident()
+        self._process(connection)
+
+    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
+        parks = self._listener.can_park and not self._service.stopping
+        return self._process(connection, go_on if parks else None) is End.PARK
+
+    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
+        if not self._listener.can_park:
+            return self._process(connection) is End.PARK
+        return self._process(connection, _never, alone=True, offload=offload) is End.PARK
+
+    def park(self, connection: Connection) -> bool:
+        descriptor, wants, comebacks = connection.fileno(), connection.stream.wants, connection.comebacks
+        if not self._registry.park(connection):
+            return False
+        if wants:
+            self._listener.watch(connection.fileno(), wants)
+            # Meanwhile: 1. its time was up, 2. another thread has had it, and has parked it again, until something
+            # else; or has closed it, and its descriptor is that of another one, which is parked, 3. and then we have
+            # watched it, until what nobody waits for. Whoever comes last puts that right.
+            while connection.comebacks != comebacks and (now := self._registry.wants(descriptor)) not in (0, wants):
+                self._listener.watch(descriptor, now)
+                wants = now
+        elif not connection.at_work:
+            # Why it is looked at here: 1. the job is done, 2. its thread finds (`_wake`) that the connection is not
+            # parked yet, 3. it is parked. And if it is parked before 2., that thread has it come back.
+            self._wake(connection)
+        return True
+
+    def refuse(self, connection: Connection) -> None:
+        if not connection.refusable or not connection.has_come:
+            connection.give_up()
+            self._end(connection, WAITING)
+        elif self._registry.hand_over(connection, WAITING):  # else it came too late: `stop` has answered it
+            self._watcher.refuse(connection, _FULL)
+
+    def abandon(self, connection: Connection) -> None:
+        self._end(connection, WAITING)
+
+    def _wake(self, connection: Connection) -> None:
+        """The job is done that it was, or will be, parked for. Any thread; a second call does nothing."""
+        if self._registry.work_is_done(connection):
+            self._listener.ring()
+
+    def _process(self, connection: Connection, go_on: Callable[[], bool] | None = None, *, alone: bool = False,
+                 offload: Executor | None = None) -> End:
         end = End.CLOSE
+        if not self._registry.begin(connection):
+            return end  # it waited for a thread past the deadline: `stop` answers it, or has done so
+        me = threading.get_ident()
         try:
-            end = connection.serve()
+            end = connection.serve(go_on, alone=alone, offload=offload)
         except Exception:
             logger.exception("%s: this is a bug in the server; closing", connection)
         finally:
             if end is End.LINGER and self._registry.hand_over(connection, me):
                 self._watcher.linger(connection)
-            elif self._registry.remove(connection, me) and end is not End.DETACHED:
-                connection.close()
+            elif end is End.DETACHED:
+                self._registry.remove(connection, me)
+            elif end is not End.PARK:
+                self._end(connection, me)
+        return end
 
-    def refuse(self, connection: Connection) -> None:
-        if self._registry.hand_over(connection, WAITING):  # else it came too late: `stop` has answered it
-            self._watcher.refuse(connection, _FULL)
-
-    def abandon(self, connection: Connection) -> None:
-        if self._registry.remove(connection, WAITING):
+    def _end(self, connection: Connection, owner: int) -> None:
+        if self._registry.remove(connection, owner):
             connection.close()
+
+    def _unpark(self, descriptor: int) -> Connection | None:
+        """The parked connection that is ready; None if another thread has it."""
+        if descriptor != BELL:
+            return self._registry.unpark(descriptor)
+        connection, more = self._registry.unpark_due()
+        if more:
+            self._listener.ring()
+        return connection
+
+    def _accept_late(self) -> Connection | None:
+        """The server stops, and what the kernel had queued has been returned: now what is parked."""
+        while (connection := self._registry.unpark_any(self._service.cut)) is None:
+            if not self._registry.parked:
+                return None
+            if (ready := self._listener.wait_late(TICK)) is not None and (connection := self._unpark(ready)):
+                break
+        return connection
 
     # Stopping, in phases.
 
@@ -127,25 +199,31 @@ class Run:
         """Have `stop` cut what is left, now or when it is called. Any thread, and signal handlers."""
         self._hurry.put(None)
 
-    def stop(self, deadline: float, leave: float) -> StopReport:
-        """What `Acceptor.stop` does; seconds, both.
+    def stop(self, deadline: float, leave: float, *, spare: float = 2 * _LOOK) -> StopReport:
+        """What `Acceptor.stop` does; seconds, all.
+
+        spare: how much longer it waits in a hurry than the same in a worker process, which has to end before.
 
         What a thread of the taskmaster may block in, and what ends that here:
 
-            accept()                 listener.stop()
+            accept()                 listener.stop(); what is parked is returned first
             recv, while idle         it sees `service.stopping` within a TICK
             recv, send, in between   the client; past the deadline it sees `service.cut` within a TICK
             a detached connection    whoever has it; connection.cut() past the deadline
             a handler                itself; after the deadline and _GRACE it is reported as stuck
         """
         in_progress = sum(connection.phase.in_progress for connection, _ in self._registry.items())
-        logger.info("%s: stopping%s; requests in progress: %d, which have up to %g s", self._name,
-                    f" in {leave:g} s" if leave else "", in_progress, deadline)
+        logger.info("%s: stopping%s; requests in progress: %d%s", self._name, f" in {leave:g} s" if leave else "",
+                    in_progress, f", which have up to {deadline:g} s" if deadline != math.inf else "")
         # 0. Everybody learns that it leaves.
         self._service.leaving = True
+        if leave:
+            self._tell(StopPhase.LEAVING)
         self._wait_unless_hurried(leave)
         # 1. No new connections, and no further request on those there are.
         self._service.stopping = True
+        self._registry.park_no_more()
+        self._tell(StopPhase.STOPPING)
         self._listener.stop()
         # 2. Everything in progress gets its answer, and every thread is joined.
         late = self._shut_down_taskmaster(deadline)
@@ -161,7 +239,9 @@ class Run:
                 connection.cut()
 
             self._registry.each(note)
-            late = self._taskmaster.shutdown(min(_GRACE, TICK + _LOOK) if self._hurried else _GRACE)
+            self._tell(StopPhase.CUT)
+            late = self._taskmaster.shutdown(min(_GRACE, TICK + _LOOK + spare) if self._hurried else _GRACE)
+            cut += self._taskmaster.cut
         # 4. Nobody is left who could accept; close what is open.
         self._close_everything()
         report = StopReport(tuple(cut), tuple(late))
@@ -171,6 +251,12 @@ class Run:
                            ", ".join(cut) or "nothing",
                            f"; threads that have not ended: {', '.join(late)}" if late else "")
         return report
+
+    def _tell(self, phase: StopPhase) -> None:
+        try:
+            self._taskmaster.stopping(phase)
+        except Exception:
+            logger.exception("%s.stopping(%s) failed; going on", type(self._taskmaster).__name__, phase.value)
 
     @property
     def _hurried(self) -> bool:
@@ -198,8 +284,15 @@ class Run:
         """Answer whoever still waits for a thread, and give everything back to the system."""
         while (accepted := self._listener.take_drained()) is not None:
             self._admit(accepted)
+        while self._registry.unpark_any(True) is not None:
+            pass
         for connection, owner in self._registry.items():
-            if owner == WAITING and self._registry.hand_over(connection, WAITING):
+            if owner != WAITING:
+                continue
+            if connection.resumed:
+                connection.give_up()
+                self._end(connection, WAITING)
+            elif self._registry.hand_over(connection, WAITING):
                 self._watcher.refuse(connection, STOPPING)
         self._watcher.stop(linger=not self._hurried)
         self._listener.close()
@@ -215,5 +308,9 @@ class Run:
 
     def _close(self, connection: Connection) -> None:
         """For the watcher: it is done with `connection`."""
-        if self._registry.remove(connection, CLOSING):
-            connection.close()
+        self._end(connection, CLOSING)
+
+
+def _never() -> bool:
+    """Whether a thread that serves all goes on with a connection whose next request is there: others come first."""
+    return False

@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from acceptor.framing import LAST_CHUNK, Framing, Plan, chunk
 from acceptor.messages import Body, ClientDisconnectedError, file_size
 from acceptor.stream import Stream
 
-__all__ = ["ResponseBodyError", "close_body", "end_pieces", "send", "send_piece"]
+__all__ = ["ResponseBodyError", "Sending", "close_body", "finish_at_once", "send", "send_at_once", "send_piece"]
 
 _SMALL = 64 * 1024
 """A body up to this is copied behind its head, for one send; a larger one is not worth the copy."""
@@ -29,64 +30,155 @@ class ResponseBodyError(Exception):
 def send(stream: Stream, planned: Plan, body: Body) -> int:
     """Send head and body, or what is left of them after `send_piece`, blocking; return the bytes of body sent, in all.
 
-    OSError if the client is gone, TimeoutError if it takes too little (Timeouts.write), ResponseBodyError if the body
-    fails; `planned.started` tells whether something has been sent then. The body is not closed: see `close_body`.
+    The stream must be one that waits (`Stream.waits`). OSError if the client is gone, TimeoutError if it takes too
+    little (Timeouts.write), ResponseBodyError if the body fails; `planned.started` tells whether something has been
+    sent then. The body is not closed: see `close_body`.
     """
-    if planned.framing is Framing.NO_BODY:
-        end_pieces(stream, planned)
-        return 0
-    exact = planned.framing is Framing.LENGTH and not planned.started
-    if exact and isinstance(body, bytes) and len(body) == planned.length:
-        planned.started = True
-        if len(body) <= _SMALL:
-            stream.send(planned.head + body)
-        else:
-            stream.send(planned.head, more=True)
-            stream.send(body)
-        planned.sent = len(body)
-        return planned.sent
+    if not send_at_once(stream, planned, body):
+        Sending(stream, planned, body).go()
+    return planned.sent
+
+
+def send_at_once(stream: Stream, planned: Plan, body: Body) -> bool:
+    """Send head and body by one call, if that is the way; else nothing is sent, and the answer is False.
+
+    Raises what `send` does. After MustWait: `finish_at_once`.
+    """
+    if (not isinstance(body, bytes) or len(body) > _SMALL or len(body) != planned.length or planned.started
+            or planned.framing is not Framing.LENGTH):
+        return False
+    planned.started = True
+    stream.send(planned.head + body)
+    planned.sent = planned.length
+    return True
+
+
+def finish_at_once(stream: Stream, planned: Plan) -> None:
+    stream.flush()
+    planned.sent = planned.length
+
+
+class Sending:
+    """A response that is sent in parts: `go` does it. After MustWait, call it again. Owned by one thread at a time."""
+
+    __slots__ = ("_file", "_parts", "_stream")
+
+    def __init__(self, stream: Stream, planned: Plan, body: Body) -> None:
+        self._stream = stream
+        self._parts = _parts(stream, planned, body)
+        self._file: _File | None = None
+        """The part that is being sent, if it is one."""
+
+    def go(self) -> None:
+        """Send what is left. Raises what `send` does."""
+        stream = self._stream
+        sent = stream.flush()
+        if self._file is not None:
+            self._file.sent = sent
+            self._file = None
+        for part in self._parts:
+            if isinstance(part, bytes):
+                stream.send(part)
+            elif isinstance(part, _Head):
+                stream.send(part.data, more=True)
+            else:
+                self._file = part
+                part.sent = stream.send_file(part.file.fileno(), part.begin, part.count)
+                self._file = None
+            if not isinstance(part, _Head):
+                stream.end_turn()
+
+
+@dataclass(slots=True)
+class _Head:
+    """Something follows it at once."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class _File:
+    """`count` bytes of a file, from `begin` on."""
+
+    file: BinaryIO
+    begin: int
+    count: int
+    sent: int = 0
+
+
+def _parts(stream: Stream, planned: Plan, body: Body) -> Iterator[bytes | _Head | _File]:
+    """What is to be sent. Each part is asked for when the one before it has been sent, which `planned` then counts."""
     read: Callable[[int], bytes] | None = getattr(body, "read", None)
-    if isinstance(body, bytes):
-        pieces: Iterable[object] = (body,)
+    if planned.framing is Framing.NO_BODY:
+        pieces: Iterable[object] = ()
+    elif isinstance(body, bytes):
+        if len(body) > _SMALL and len(body) == planned.length and not planned.started:  # not worth a copy
+            planned.started = True
+            yield _Head(planned.head)
+            yield body
+            planned.sent = len(body)
+            return
+        pieces = (body,)
     elif read is None:
         pieces = body
     elif planned.framing is Framing.LENGTH and file_size(body) is not None:
         if stream.can_sendfile:
-            return _send_file(stream, planned, cast(BinaryIO, body))
+            yield from _parts_of_file(planned, cast(BinaryIO, body))
+            return
         pieces = iter(lambda: read(min(_BLOCK, planned.length - planned.sent)), b"")  # no more of it, as sendfile does
     else:
         pieces = iter(lambda: read(_BLOCK), b"")
     for data in _made(pieces):
-        send_piece(stream, planned, data)
-    end_pieces(stream, planned)
-    return planned.sent
+        if part := _piece(planned, data):
+            yield part
+            planned.sent += len(cast(bytes, data))
+    if end := _end(planned):
+        yield end
+
+
+def _parts_of_file(planned: Plan, file: BinaryIO) -> Iterator[_Head | _File | bytes]:
+    left = planned.length - planned.sent
+    if not planned.started:
+        planned.started = True
+        yield _Head(planned.head) if left else planned.head
+    if left:
+        part = _File(file, file.tell(), left)
+        yield part
+        planned.sent += part.sent
+        if part.sent < left:
+            raise ResponseBodyError(f"the file ended {left - part.sent} bytes before its Content-Length")
 
 
 def send_piece(stream: Stream, planned: Plan, data: object) -> None:
     """Send one piece of the body, which may be empty, and with the first one the head. Raises what `send` does."""
+    if part := _piece(planned, data):
+        stream.send(part)
+        planned.sent += len(cast(bytes, data))
+
+
+def _piece(planned: Plan, data: object) -> bytes:
+    """What is to be sent for one piece of the body; b"" if nothing is."""
     if not isinstance(data, bytes):
         raise ResponseBodyError(f"the response's body yielded {data!r:.80} ({type(data).__name__}); yield bytes")
     if planned.framing is Framing.LENGTH and planned.sent + len(data) > planned.length:
         raise ResponseBodyError(f"the response's body is longer than its Content-Length of {planned.length}")
     if not data or planned.framing is Framing.NO_BODY:
-        return
+        return b""
     head = b"" if planned.started else planned.head
     planned.started = True
-    stream.send(head + (chunk(data) if planned.framing is Framing.CHUNKED else data))
-    planned.sent += len(data)
+    return head + (chunk(data) if planned.framing is Framing.CHUNKED else data)
 
 
-def end_pieces(stream: Stream, planned: Plan) -> None:
-    """There are no more pieces. Raises what `send` does."""
+def _end(planned: Plan) -> bytes:
+    """What is to be sent when there are no more pieces."""
     if planned.framing is Framing.LENGTH and planned.sent < planned.length:
         raise ResponseBodyError(f"the response's body ended after {planned.sent} of the {planned.length} bytes it "
                                 "announced")
     end = b"" if planned.started else planned.head
     if planned.framing is Framing.CHUNKED:
         end += LAST_CHUNK
-    if end:
-        planned.started = True
-        stream.send(end)
+    planned.started = True
+    return end
 
 
 def close_body(body: Body) -> None:
@@ -94,18 +186,6 @@ def close_body(body: Body) -> None:
     close: Callable[[], object] | None = getattr(body, "close", None)
     if close is not None:
         close()
-
-
-def _send_file(stream: Stream, planned: Plan, file: BinaryIO) -> int:
-    left = planned.length - planned.sent
-    if not planned.started:
-        planned.started = True
-        stream.send(planned.head, more=left > 0)
-    sent = stream.send_file(file.fileno(), file.tell(), left)
-    planned.sent += sent
-    if sent < left:
-        raise ResponseBodyError(f"the file ended {left - sent} bytes before its Content-Length")
-    return planned.sent
 
 
 def _made(pieces: Iterable[object]) -> Iterator[object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.messages import Handler
@@ -10,6 +12,10 @@ from acceptor.networks import Networks
 from acceptor.settings import Limits, Timeouts
 from acceptor.tls import TLS
 from acceptor.violations import Compliance
+
+if TYPE_CHECKING:
+    from acceptor.connection import Connection
+    from acceptor.urgent import Urgent
 
 __all__ = ["Service"]
 
@@ -28,10 +34,19 @@ class Service:
     """Peers that begin with a PROXY header."""
     forwarded: ForwardedHeaders | None = None
     log_access: bool = False
+    on_request: Callable[[], object] | None = None
+    """Called for every request whose head has been read, on the thread that serves it: for whoever counts."""
     multithread: bool = True
     """The handler runs in several threads at once."""
     multiprocess: bool = False
     """Other processes serve the same addresses."""
+    urgent: Urgent | None = None
+    """Answers what no thread serves: see acceptor.urgent."""
+    jobs: set[int] = field(default_factory=set)
+    """The threads of executors that run a handler, by ident. Each of them adds and removes itself."""
+    # Set before there is a connection.
+    wake: Callable[[Connection], None] = lambda connection: None
+    """Have a parked connection come back. Any thread."""
     # Written by the acceptor and its watcher; read by any thread, which may see it late by a tick.
     leaving: bool = False
     """The server stops soon: what is new is still accepted, but every response is the last on its connection."""

@@ -6,6 +6,10 @@ SO_SNDTIMEO, which accepted sockets inherit, so what does not have to wait costs
 deadline, and what waits costs two a second. And nobody else ever has to touch a socket that is being served, not even
 to stop the server: there is no race to be lost between a deadline and a request that comes just in time.
 
+A thread that must not wait for clients reads and writes with MSG_DONTWAIT instead (`Stream.waits`). Where it would have
+to wait, MustWait is raised, up to the loop that has the connection parked; `Stream.wants` says until when. What had
+been begun to be sent is kept, and `flush` goes on with it.
+
 A client that is slow is not the same as one that stalls, so bodies and responses have no fixed end but `Patience`.
 """
 
@@ -18,13 +22,13 @@ import ssl
 import struct
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from acceptor.listen_socket import set_tick
 from acceptor.service import Service
 from acceptor.tls import TLSSocket
 
-__all__ = ["Patience", "Socket", "Stream"]
+__all__ = ["MustWait", "Patience", "Socket", "Stream"]
 
 Socket: TypeAlias = "socket.socket | TLSSocket"
 
@@ -33,8 +37,14 @@ _RECEIVE = 64 * 1024
 _SENDFILE = 256 * 1024
 """Bytes that one sendfile(2) may send: the kernel waits for a tick in each 64 KiB of them, not in all, so a client that
 takes a little in each would keep it, and us, for as long as the file lasts."""
+_TURN = 0.01
+"""Seconds for which a thread that serves all works for one client that keeps up with it, before others have a turn."""
 _TCP_INFO_SIZE, _BYTES_ACKED = 128, 120
 """tcp(7): in struct tcp_info, the 64 bits of tcpi_bytes_acked, since Linux 4.1."""
+
+
+class MustWait(Exception):  # noqa: N818  # not an error: the connection is parked
+    """Nothing more can be done before the socket is ready for what `Stream.wants`, or the connection's time is up."""
 
 
 class Patience:
@@ -42,20 +52,39 @@ class Patience:
 
     def __init__(self, seconds: float, service: Service) -> None:
         self._most = seconds
-        self._left = seconds
+        self.left = seconds
+        """Seconds of credit that are left."""
+        self.waiting_since: float | None = None
+        """Since when it has not been spent, if the connection is parked."""
         self._rate = service.timeouts.minimum_rate
         self._service = service
 
-    def spend(self, waited: float, moved: int) -> None:
+    def spend(self, waited: float, moved: int, *, holds: bool = True) -> None:
         """`waited` seconds have gone by, in which the client has sent, or taken, `moved` bytes.
+
+        holds: a thread waits for it, so that under pressure it must give way. One that is parked keeps nobody waiting.
 
         TimeoutError if its credit is used up, ConnectionAbortedError if the server has stopped waiting for anybody.
         """
         self._service.check_not_cut()
         earned = moved / self._rate if self._rate is not None else 0.0
-        self._left = min(self._service.patience(self._most), self._left - waited + earned)
-        if self._left <= 0:
+        most = self._service.patience(self._most) if holds else self._most
+        self.left = min(most, self.left - waited + earned)
+        if self.left <= 0:
             raise TimeoutError
+
+
+class _Unsent:
+    """What has not been sent whole."""
+
+    __slots__ = ("acknowledged", "done", "last", "step", "total")
+
+    def __init__(self, step: Callable[[int], int], done: int, total: int, acknowledged: int | None) -> None:
+        self.step = step
+        self.done = done
+        self.total = total
+        self.acknowledged = acknowledged
+        self.last = time.monotonic()
 
 
 class Stream:
@@ -64,7 +93,8 @@ class Stream:
     Raises OSError when the client is gone, as sockets do, and TimeoutError, which is one, when it is out of time.
     """
 
-    __slots__ = ("_service", "_slow", "raw", "sock")
+    __slots__ = ("_flags", "_output_ended", "_service", "_slow", "_tls", "_turn_ends", "_unsent", "raw", "sock",
+                 "wants")
 
     def __init__(self, sock: socket.socket, service: Service) -> None:
         self.raw = sock
@@ -74,44 +104,79 @@ class Stream:
         self._service = service
         self._slow: Patience | None = None
         """With the current response, once the client has been slow to take it."""
+        self._tls: TLSSocket | None = None
+        """Once a handshake has begun."""
+        self._flags = 0
+        self._turn_ends = float("inf")
+        self._unsent: _Unsent | None = None
+        self._output_ended = False
+        self.wants = select.POLLIN
+        """After MustWait: what the socket must be ready for."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether reads and writes block; else they raise MustWait."""
+        return not self._flags
+
+    @waits.setter
+    def waits(self, yes: bool) -> None:
+        self._flags = 0 if yes else socket.MSG_DONTWAIT
 
     def shake_hands(self, context: ssl.SSLContext, received: bytes, tick: Callable[[], None]) -> None:
-        """TLS from here on; `received` has been read already. `tick` as in `receive`. Raises what a TLSSocket does."""
-        tls = TLSSocket(self.raw, context, received)
-        tls.one_read = True
+        """TLS from here on; `received` has been read already. `tick` as in `receive`. Raises what a TLSSocket does.
+
+        After MustWait it is to be called again."""
+        tls = self._tls
+        if tls is None:
+            tls = self._tls = TLSSocket(self.raw, context, received)
+            tls.one_read = True
         while True:
             try:
-                tls.handshake()
+                tls.handshake(self._flags)
                 break
             except BlockingIOError:
-                tick()
+                self._tick(tick)
         self.sock = tls
 
     def receive(self, tick: Callable[[], None]) -> bytes:
         """What has come next, b"" at the end. `tick` is called whenever a tick has passed, and may raise to give up."""
         while True:
             try:
-                return self.sock.recv(_RECEIVE)
+                return self.sock.recv(_RECEIVE, self._flags)
             except BlockingIOError:
-                tick()
+                self._tick(tick)
+
+    def _tick(self, tick: Callable[[], None]) -> None:
+        tick()
+        if self._flags:
+            self._must_wait(select.POLLIN)
+
+    def _must_wait(self, wants: int) -> NoReturn:
+        # TLS may have to read in order to write, and the other way round.
+        self.wants = wants if self._tls is None else self._tls.wants
+        raise MustWait
 
     def receive_patiently(self, patience: Patience) -> bytes:
         """What has come next, b"" at the end. TimeoutError when `patience` is used up, also by trickling."""
-        last = time.monotonic()
+        last = patience.waiting_since or time.monotonic()
+        patience.waiting_since = None
         while True:
             try:
-                data = self.sock.recv(_RECEIVE)
+                data = self.sock.recv(_RECEIVE, self._flags)
             except BlockingIOError:
                 data = None
             now = time.monotonic()
-            patience.spend(now - last, len(data or b""))
+            patience.spend(now - last, len(data or b""), holds=self.waits)
             last = now
             if data is not None:
                 return data
+            if self._flags:
+                patience.waiting_since = now
+                self._must_wait(select.POLLIN)
 
     def receive_until(self, end: float) -> bytes:
-        """What has come next, b"" at the end. TimeoutError if nothing has by `end`, or a tick later if TLS has half a
-        record."""
+        """What has come next, b"" at the end; it waits in any case. TimeoutError if nothing has by `end`, or a tick
+        later if TLS has half a record."""
         if not self.has_input(max(0.0, end - time.monotonic())):
             raise TimeoutError
 
@@ -119,7 +184,21 @@ class Stream:
             if time.monotonic() >= end:
                 raise TimeoutError
 
-        return self.receive(tick)
+        flags, self._flags = self._flags, 0
+        try:
+            return self.receive(tick)
+        finally:
+            self._flags = flags
+
+    def begin_turn(self) -> None:
+        """This thread serves all, and must not work for this client for too long: see `end_turn`."""
+        self._turn_ends = time.monotonic() + _TURN
+
+    def end_turn(self) -> None:
+        """Between two pieces of work: MustWait, though there is nothing to wait for, if it is time for the others."""
+        if self._flags and time.monotonic() >= self._turn_ends:
+            self.wants = select.POLLIN | select.POLLOUT  # whichever it can tell of: it is to come back at once
+            raise MustWait
 
     def begin_response(self) -> None:
         """From here on the client has the credit for another response."""
@@ -130,12 +209,51 @@ class Stream:
         if self._service.cut:
             self._service.check_not_cut()
         try:
-            sent = self._send(data, more) if more else self.sock.send(data)
+            sent = self._send(data, more) if more else self.sock.send(data, self._flags)
         except BlockingIOError:
             sent = 0
         if sent != len(data):
             view = memoryview(data)
             self._finish(lambda done: self._send(view[done:], more), sent, len(data))
+
+    @property
+    def has_unsent(self) -> bool:
+        """Something has been sent in part: `flush`."""
+        return self._unsent is not None
+
+    def flush(self) -> int:
+        """After MustWait: go on with what could not be sent whole. How much of it has been sent, in all."""
+        unsent = self._unsent
+        if unsent is None:
+            return 0
+        patience = self._slow
+        if patience is None:
+            patience = self._slow = Patience(self._service.timeouts.write, self._service)
+        while unsent.done < unsent.total:
+            blocked = False
+            try:
+                moved = unsent.step(unsent.done)
+            except BlockingIOError:
+                blocked, moved = True, 0
+            else:
+                if not moved:
+                    break
+            unsent.done += moved
+            before, unsent.acknowledged = unsent.acknowledged, self._acknowledged()
+            before_that, unsent.last = unsent.last, time.monotonic()
+            patience.spend(unsent.last - before_that,
+                           moved if before is None else (unsent.acknowledged or 0) - before, holds=self.waits)
+            if blocked and self._flags:
+                self._must_wait(select.POLLOUT)
+            if unsent.done < unsent.total:
+                self.end_turn()
+        self._unsent = None
+        return unsent.done
+
+    @property
+    def patience_left(self) -> float:
+        """Seconds of credit that the client has with the current response."""
+        return self._slow.left if self._slow is not None else self._service.timeouts.write
 
     def send_file(self, file: int, offset: int, count: int) -> int:
         """Send up to `count` bytes of the descriptor `file` by sendfile(2); the number sent: less, if it ends before.
@@ -143,7 +261,13 @@ class Stream:
         Only of plain sockets.
         """
         def step(done: int) -> int:
-            return os.sendfile(self.raw.fileno(), file, offset + done, min(count - done, _SENDFILE))
+            if self._flags:  # sendfile(2) has none
+                self.raw.setblocking(False)
+            try:
+                return os.sendfile(self.raw.fileno(), file, offset + done, min(count - done, _SENDFILE))
+            finally:
+                if self._flags:
+                    self.raw.setblocking(True)
 
         return self._finish(step, 0, count)
 
@@ -151,20 +275,38 @@ class Stream:
     def can_sendfile(self) -> bool:
         return self.sock is self.raw
 
+    def wait_for_job(self) -> NoReturn:
+        """MustWait, for something else than the socket."""
+        self.wants = 0
+        raise MustWait
+
     def has_input(self, seconds: float) -> bool:
         """Whether there is something to be read (the end of input counts), now or within `seconds`."""
-        if isinstance(self.sock, TLSSocket) and self.sock.pending():
+        if self.has_decrypted:
             return True
         poll = select.poll()
         poll.register(self.raw, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
+    @property
+    def has_decrypted(self) -> bool:
+        """TLS has input for us that the socket has not any more."""
+        return isinstance(self.sock, TLSSocket) and self.sock.pending() > 0
+
     def end_output(self) -> None:
-        """Nothing more is sent; the client learns that. Over TLS it may have to wait as `send` does."""
+        """Nothing more is sent; the client learns that. Over TLS it may have to wait as `send` does. After MustWait, be
+        it from here or from the last `send`, it is to be called again."""
         def step(done: int) -> int:
-            self.sock.shutdown(socket.SHUT_WR)
+            if isinstance(self.sock, TLSSocket):
+                self.sock.shutdown(socket.SHUT_WR, self._flags)
+            else:
+                self.sock.shutdown(socket.SHUT_WR)
+            self._output_ended = True
             return 1
 
+        self.flush()
+        if self._output_ended:
+            return
         try:
             step(0)
         except BlockingIOError:  # no room for close_notify
@@ -192,8 +334,8 @@ class Stream:
 
     def _send(self, data: bytes | memoryview, more: bool) -> int:
         if more and self.sock is self.raw:
-            return self.raw.send(data, socket.MSG_MORE)
-        return self.sock.send(data)
+            return self.raw.send(data, socket.MSG_MORE | self._flags)
+        return self.sock.send(data, self._flags)
 
     def _finish(self, step: Callable[[int], int], done: int, total: int) -> int:
         """Repeat `step`, which is told how much is done and does some more, until `total` is, or there is no more.
@@ -201,23 +343,8 @@ class Stream:
         The client's kernel may have acknowledged a lot before the first byte is read, and ours may have buffered as
         much, so what `step` could hand over says little; what counts as taken is what has been acknowledged meanwhile.
         """
-        patience = self._slow
-        if patience is None:
-            patience = self._slow = Patience(self._service.timeouts.write, self._service)
-        acknowledged, last = self._acknowledged(), time.monotonic()
-        while done < total:
-            try:
-                moved = step(done)
-            except BlockingIOError:
-                moved = 0
-            else:
-                if not moved:
-                    return done
-            done += moved
-            before, acknowledged = acknowledged, self._acknowledged()
-            before_that, last = last, time.monotonic()
-            patience.spend(last - before_that, moved if before is None else (acknowledged or 0) - before)
-        return done
+        self._unsent = _Unsent(step, done, total, self._acknowledged())
+        return self.flush()
 
     def _acknowledged(self) -> int | None:
         """Bytes that the client's system has acknowledged since the connection began; None if that cannot be told."""

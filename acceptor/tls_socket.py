@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import re
+import select
 import socket
 import ssl
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class TLSInfo:
 class TLSSocket:
     """One connection over TLS: the part of a socket's interface that is used here, with a socket's results and errors.
 
+    flags, wherever they are taken: MSG_DONTWAIT or 0, for the raw socket.
+
     raw: blocking, with SO_RCVTIMEO and SO_SNDTIMEO as its ticks; once detached, in any mode.
     context: `TLS.context`. received: bytes that have been read from `raw` already.
 
@@ -66,7 +69,7 @@ class TLSSocket:
     """
 
     __slots__ = ("_ahead", "_ended", "_failure", "_has_read", "_incoming", "_opening", "_outgoing", "_taken", "_tls",
-                 "_unsent", "one_read", "raw", "truncated")
+                 "_unsent", "one_read", "raw", "truncated", "wants")
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext, received: bytes = b"") -> None:
         self.raw = raw
@@ -77,6 +80,8 @@ class TLSSocket:
         """A call reads the raw socket once at most, and raises BlockingIOError, as at a tick, if more is needed. For a
         record may come byte by byte, none of them late enough for a tick, and each must be seen by whoever has the
         clock."""
+        self.wants = select.POLLIN
+        """After a BlockingIOError: what the raw socket must be ready for, for the call to go on."""
         self._has_read = False        # in the current call
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -89,7 +94,7 @@ class TLSSocket:
         self._unsent = b""            # taken from _outgoing, and not sent yet
         self._taken = 0               # bytes encrypted by `send`, whose caller does not know yet
 
-    def handshake(self) -> None:
+    def handshake(self, flags: int = 0) -> None:
         """Agree with the client, blocking. PlainHTTPError or another ssl.SSLError (the client has been told) if it
         fails, ConnectionError if the client left."""
         self._has_read = False
@@ -97,16 +102,16 @@ class TLSSocket:
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._receive_or_raise()
+                self._receive_or_raise(flags)
             except ssl.SSLError as error:
                 if _METHOD.match(self._opening):
                     raise PlainHTTPError(error.errno or 0, "plain HTTP where TLS was to come") from error
                 self._flush_at_once()  # the alert
                 raise
             else:
-                return self._flush()
+                return self._flush(flags)
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         """Up to `size` bytes, blocking until there is one; b"" at the end, and then `truncated` says how it came."""
         self._has_read = False
         if self._ahead:
@@ -116,7 +121,7 @@ class TLSSocket:
             decrypted = self._decrypt(size)
             if decrypted is not None:
                 return decrypted
-            if not self._receive():
+            if not self._receive(flags):
                 self._ended = self.truncated = True
 
     def pending(self) -> int:
@@ -128,7 +133,7 @@ class TLSSocket:
                 pass
         return len(self._ahead) or self._tls.pending() or int(self._ended or self._failure is not None)
 
-    def send(self, data: bytes | bytearray | memoryview) -> int:
+    def send(self, data: bytes | bytearray | memoryview, flags: int = 0) -> int:
         """Encrypt and send, blocking; how many bytes of `data` that was, when all of them are with the raw socket.
 
         After a tick it is to be called again with the same data.
@@ -139,8 +144,8 @@ class TLSSocket:
             try:
                 self._taken += self._tls.write(view[self._taken:])
             except ssl.SSLWantReadError:  # the client has sent half a key update, and must send the rest first
-                self._receive_or_raise()
-        self._flush()
+                self._receive_or_raise(flags)
+        self._flush(flags)
         taken, self._taken = self._taken, 0
         return taken
 
@@ -154,7 +159,7 @@ class TLSSocket:
                 if self.raw.gettimeout() == 0:  # setblocking(False)
                     raise
 
-    def shutdown(self, how: int) -> None:
+    def shutdown(self, how: int, flags: int = 0) -> None:
         """SHUT_WR: send close_notify, then end the raw socket's output; what the client sends can still be read.
 
         It does not wait for the client's close_notify, but as `send` does for room in the buffer: after a tick call it
@@ -163,7 +168,7 @@ class TLSSocket:
         if how == socket.SHUT_WR:
             self._write_close_notify()
             try:
-                self._flush()
+                self._flush(flags)
             except ConnectionError:  # nobody is there to read it
                 pass
         self.raw.shutdown(how)
@@ -221,26 +226,28 @@ class TLSSocket:
         self._ended = not data
         return data
 
-    def _receive(self) -> bool:
+    def _receive(self, flags: int) -> bool:
         """Read from the raw socket what OpenSSL waits for, once it has all we have to say; False at the end."""
+        self._flush(flags)  # first, for the client may be waiting for that
+        self.wants = select.POLLIN
         if self._has_read and self.one_read:
             raise BlockingIOError(errno.EAGAIN, "some has come, but no whole record")
         self._has_read = True
-        self._flush()
-        received = self.raw.recv(_CIPHERTEXT)
+        received = self.raw.recv(_CIPHERTEXT, flags)
         self._incoming.write(received)
         if len(self._opening) < 5:
             self._opening += received[:5]
         return bool(received)
 
-    def _receive_or_raise(self) -> None:
-        if not self._receive():
+    def _receive_or_raise(self, flags: int) -> None:
+        if not self._receive(flags):
             raise ConnectionResetError("the client left in the middle of a TLS handshake")
 
     def _flush(self, flags: int = 0) -> None:
         """Send what OpenSSL has written. Whatever is raised, the rest is kept."""
         while unsent := self._unsent or self._outgoing.read():
             self._unsent = unsent
+            self.wants = select.POLLOUT
             self._unsent = unsent[self.raw.send(unsent, flags):]
 
     def _flush_at_once(self) -> None:

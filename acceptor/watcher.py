@@ -1,11 +1,13 @@
 """The one thread that an acceptor has of its own. It does what no thread that serves should wait for:
 
     refuse     503 to connections for which there is no thread, so that a client which is still sending can read it
+    urgent     answers all the same to what is urgent, if somebody has said what that is (acceptor.urgent)
     linger     after a last answer, read what the client still sends (RFC 9112 section 9.6)
+    ring       see that parked connections whose time is up come back to a thread of the taskmaster
     press      see whether others wait for a thread, so that idle and slow clients give way (Timeouts.pressed)
     watch      log the stack of a handler that takes too long (Timeouts.handler)
 
-Why the first two: an answer that is followed by a close is lost whenever the client is still sending, for its bytes
+Why refuse and linger: an answer that is followed by a close is lost whenever the client is still sending, for its bytes
 meet a closed socket, the kernel answers with a reset, and the reset throws away what has not been read. So the
 connection is half-closed and read until the client closes its side too, for a bounded time. That is waiting, not work,
 so one thread does it for all. It never touches a connection that is being served.
@@ -24,9 +26,10 @@ from collections.abc import Callable
 
 from acceptor.connection import Connection
 from acceptor.phases import Phase
-from acceptor.registry import WAITING, Registry
+from acceptor.registry import PARKED, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK
+from acceptor.urgent import Urgent, peek, urgent_answer
 from acceptor.violations import printable
 
 __all__ = ["Watcher"]
@@ -35,6 +38,7 @@ logger = logging.getLogger("acceptor")
 
 _MOST = 256
 """Connections that linger at once; beyond that the oldest are closed early, to bound descriptors in a flood."""
+_AGAIN = "Try again in a moment."
 _PATIENCE = 5.0
 """Seconds for the thread to end, once it has nothing to do; more than enough, unless start_thread has wrapped it."""
 
@@ -43,15 +47,19 @@ class Watcher:
     """Made and started by the acceptor. `refuse` and `linger` by any thread, never blocking; `stop` by the acceptor.
 
     pending: whether connections wait in the kernel's queue.
+    withdraw: called with each connection that waited for a thread and has been answered without one.
+    ring: called when parked connections have had their time: somebody is to ask the registry which.
     close: called with each connection that is finished with, by the watcher's thread.
     """
 
-    def __init__(self, service: Service, registry: Registry, pending: Callable[[], bool],
-                 close: Callable[[Connection], None]) -> None:
+    def __init__(self, service: Service, registry: Registry, pending: Callable[[], bool], ring: Callable[[], object],
+                 withdraw: Callable[[Connection], object], close: Callable[[Connection], None]) -> None:
         # Fixed at construction.
         self._service = service
         self._registry = registry
         self._pending = pending
+        self._ring = ring
+        self._withdraw = withdraw
         self._close = close
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -61,11 +69,16 @@ class Watcher:
         self._lock = threading.Lock()
         self._new: list[tuple[Connection, str | None]] = []
         self._stopping = self._hurried = self._done = False
+        # Owned by the acceptor, which starts and stops it.
+        self._begun = False
         # Owned by the watcher's thread.
         self._thread: threading.Thread | None = None
         self._selector = selectors.PollSelector()  # unlike epoll it takes no descriptor, which may be what is lacking
         self._lingering: dict[Connection, float] = {}
         """Each with the end of its time: the oldest first."""
+        self._undecided: dict[Connection, str] = {}
+        """Those of them that are refused with that text unless they turn out to be urgent, and have not sent anything
+        by which to tell."""
         self._waited_before = False
         """At the last tick connections waited in the kernel's queue."""
         self._reported: dict[Connection, float] = {}
@@ -73,11 +86,12 @@ class Watcher:
 
     def start(self, start_thread: Callable[[Callable[[], None], str], None], name: str) -> None:
         """Start the thread; raises what `start_thread` raises, and then nothing is left."""
+        self._begun = True
         try:
             start_thread(self._run, name)
         except BaseException:
-            self._wake_reader.close()
-            self._wake_writer.close()
+            self._begun = False
+            self.stop()
             raise
 
     def refuse(self, connection: Connection, text: str) -> None:
@@ -95,10 +109,19 @@ class Watcher:
 
     def stop(self, *, linger: bool = True) -> None:
         """Finish what there is, for up to Timeouts.linger, and join the thread. What comes later is closed at once.
-        linger: False: so is what there is."""
+        linger: False: so is what there is; and also if the thread has never been started."""
         with self._lock:
             self._stopping = True
             self._hurried = not linger
+            self._done = self._done or not self._begun
+            new = self._new if not self._begun else []
+        if not self._begun:
+            for connection, _ in new:
+                self._close(connection)
+            self._wake_reader.close()
+            self._wake_writer.close()
+            self._ended.set()
+            return
         self._wake()
         if not self._ended.wait(self._service.timeouts.linger + _PATIENCE) or self._thread is None:
             logger.error("the watcher has not ended; is it that start_thread() does not call its target?")
@@ -154,23 +177,41 @@ class Watcher:
 
     def _begin(self, connection: Connection, text: str | None, now: float) -> None:
         try:
-            if text is None:
-                connection.start_lingering()
-            elif not connection.start_refusal(text):
-                self._close(connection)
-                return
+            connection.start_lingering()
+            if text is not None:
+                self._undecided[connection] = text
+                if not self._decide(connection, self._service.urgent is None):
+                    self._close(connection)
+                    return
             self._selector.register(connection, selectors.EVENT_READ)
         except (OSError, ValueError, KeyError):  # closed under us, which only a bug elsewhere could do
+            self._undecided.pop(connection, None)
             self._close(connection)
         else:
             self._lingering[connection] = now + self._service.timeouts.linger
 
+    def _decide(self, connection: Connection, at_once: bool) -> bool:
+        """Answer one that is undecided, if it has sent something or has to be decided about now.
+
+        False if there is nobody to read that."""
+        urgent, answer = self._service.urgent, None
+        if not at_once and urgent is not None:
+            data = peek(connection)
+            if data is None:
+                return True
+            answer = urgent_answer(connection, data, urgent)
+        text = self._undecided.pop(connection)
+        return connection.start_answer(answer) if answer is not None else connection.start_refusal(text)
+
     def _wait(self, seconds: float) -> None:
         for key, _ in self._selector.select(max(0.0, seconds)):
-            if not isinstance(key.fileobj, Connection):
+            connection = key.fileobj
+            if not isinstance(connection, Connection):
                 self._wake_reader.recv(4096)
-            elif not key.fileobj.drain():
-                self._end(key.fileobj)
+                continue
+            goes_on = self._decide(connection, False) if connection in self._undecided else connection.drain()
+            if not goes_on:
+                self._end(connection)
 
     def _end_old(self, now: float) -> None:
         """End what has had its time by `now`, and what is too much."""
@@ -179,19 +220,25 @@ class Watcher:
             self._end(connection)
 
     def _end(self, connection: Connection) -> None:
+        if connection in self._undecided:
+            self._decide(connection, True)
         del self._lingering[connection]
         self._selector.unregister(connection)
         self._close(connection)
 
     def _tick(self, now: float) -> None:
+        if self._registry.find_due(now):
+            self._ring()
         waits = self._pending()
         pressed = waits and self._waited_before  # twice, because everybody is there for a moment
         self._waited_before = waits
         running = {}
+        if self._service.urgent is not None:
+            self._answer_urgent(self._service.urgent, now)
         for connection, owner in self._registry.items():
             phase, since = connection.phase, connection.since
             if owner == WAITING:
-                pressed = pressed or now - connection.accepted >= TICK
+                pressed = pressed or now - connection.ready_since >= TICK
             elif phase is Phase.HANDLING and now - since >= (self._service.timeouts.handler or float("inf")):
                 running[connection] = since
                 if self._reported.get(connection) != since:
@@ -199,12 +246,36 @@ class Watcher:
         self._reported = running
         self._service.pressed = pressed
 
+    def _answer_urgent(self, urgent: Urgent, now: float) -> None:
+        """Answer those that wait for a thread, and need none."""
+        sent: list[tuple[Connection, bytes]] = []
+
+        def look(connection: Connection, owner: int) -> None:
+            if owner != WAITING or connection.phase not in (Phase.ACCEPTED, Phase.FRESH, Phase.IDLE):
+                return
+            if len(sent) < _MOST and not connection.wire.has_rest and (data := peek(connection)):
+                sent.append((connection, data))
+
+        self._registry.each(look)
+        for connection, data in sent:
+            answer = urgent_answer(connection, data, urgent)
+            if answer is None or not self._registry.hand_over(connection, WAITING):
+                continue
+            self._withdraw(connection)
+            # A thread may have served that request meanwhile, and parked the connection, and it waits with another.
+            same = peek(connection) == data
+            if connection.start_answer(answer) if same else connection.start_refusal(_AGAIN):
+                self._selector.register(connection, selectors.EVENT_READ)
+                self._lingering[connection] = now + self._service.timeouts.linger
+            else:
+                self._close(connection)
+
     def _report(self, connection: Connection, owner: int, since: float, now: float) -> None:
-        stack = _stack(owner)
+        stack = _stack(owner) if owner != PARKED else "(the executor's, which may be another process)"
         head = connection.head
         if connection.phase is not Phase.HANDLING or connection.since != since or head is None:
             return  # it has come to its end meanwhile: the stack may be that of something else
-        name = next((thread.name for thread in threading.enumerate() if thread.ident == owner), str(owner))
+        name = next((thread.name for thread in threading.enumerate() if thread.ident == owner), "of an executor")
         logger.warning("%s %s from %s: its handler has been running for %.0f s (Timeouts.handler), on thread %s:\n%s",
                        head.method, printable(head.target), connection.peer, now - since, name, stack.rstrip())
 

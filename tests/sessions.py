@@ -1,6 +1,6 @@
 """One connection under test, without acceptor or taskmaster: it is served in a thread, and the test is its client.
 
-    session = serve(handler)                     a fixture of each module, made of `sessions`
+    session = serve(handler)                     a fixture of each module, made of `sessions`, or of `driven_sessions`
     session.client.send(request())
     session.await_recv(Phase.IDLE)               nothing sleeps: where the test must know how far the server is, it
     session.service.stopping = True              waits at the socket, at a tick, or at a gate in the handler
@@ -8,11 +8,20 @@
 
 Ticks are short, so that tests are fast. Time is another matter: deadlines are kept by a `Clock` that only moves when
 the test says so, or they are so long that no test sees them.
+
+Who serves is a *driver*:
+
+    "hold"     one thread, from the first byte to the end
+    "park"     each turn another thread; in between the connection is parked, and waited for as the acceptor does
+    "alone"    one thread that never waits for the client, as that of an event loop
+
+With `driven_sessions` each test of a module runs with every driver. @only("hold") says that it is about that one.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import select
 import socket
@@ -22,12 +31,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 import trustme
 
 from acceptor import TLS, Timeouts
+from acceptor import connection as connection_module
 from acceptor.connection import Connection
 from acceptor.listen_socket import set_tick
 from acceptor.messages import Handler, Request
@@ -35,8 +45,9 @@ from acceptor.phases import End, Phase
 from acceptor.service import Service
 from tests.clients import PATIENCE, Gate, RawClient, tcp_pair
 
-__all__ = ["ADDRESS", "LARGE", "SMALL", "UNREAD", "Body", "Clock", "CountedFile", "Serve", "Session", "WatchedSocket",
-           "echo", "endless", "failures", "hostname", "refusals", "sessions", "sparse_file", "transports", "trusting"]
+__all__ = ["ADDRESS", "DRIVERS", "LARGE", "SMALL", "UNREAD", "Body", "Clock", "CountedFile", "Driver", "Serve",
+           "Session", "WatchedSocket", "driven_sessions", "echo", "endless", "failures", "hostname", "only", "refusals",
+           "server_time", "sessions", "sparse_file", "transports", "trusting"]
 
 ADDRESS = ("192.0.2.1", 4711)
 """Whom a session's connection is said to be from."""
@@ -46,6 +57,8 @@ SMALL = 8 * 1024
 """Bytes of a buffer that is soon full."""
 UNREAD = 1024 * 1024
 """Bytes of a request's body that the server does not throw away for the sake of the connection."""
+Driver = Literal["hold", "park", "alone"]
+DRIVERS: list[Driver] = ["hold", "park", "alone"]
 transports = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 PATIENT = Timeouts(handshake=1000, head=1000, body=1000, write=1000, keep_alive=1000, linger=PATIENCE)
 """No test sees the end of these, as long as it does not move the clock."""
@@ -77,6 +90,11 @@ class Clock:
     def advance(self, seconds: float) -> None:
         with self._lock:
             self._now += seconds
+
+
+def server_time() -> float:
+    """What a server's clock says: the `Clock` that is installed, if there is one."""
+    return float(vars(connection_module)["time"].monotonic())
 
 
 class WatchedSocket(socket.socket):
@@ -158,12 +176,19 @@ class Session:
     tick: seconds that a read or a write may wait.
     buffer: see `tcp_pair`.
     may_fail: the handler or the response fails, and the log may have errors.
+    driver: who serves.
     options: of Service.
     """
 
     def __init__(self, handler: Handler, *, tls: bool = False, raw: bool = False, preface: bytes = b"",
-                 tick: float = 0.02, buffer: int | None = None, may_fail: bool = False, **options: Any) -> None:
+                 tick: float = 0.02, buffer: int | None = None, may_fail: bool = False, driver: Driver = "hold",
+                 **options: Any) -> None:
         self.may_fail = may_fail
+        self.driver = driver
+        self.parks = 0
+        """How often it has been parked."""
+        self._tick = tick
+        self._questions = itertools.count()
         ours, theirs = tcp_pair(buffer)
         self.sock = WatchedSocket(fileno=theirs.detach())
         self.sock.watch(self._begun, self._ticked)
@@ -210,6 +235,11 @@ class Session:
         """Wait until `reads` is `count`; also if the connection is over before."""
         self._await(lambda: self._reads >= count or self._served.is_set(),
                     lambda: f"{count} reads; there were {self._reads}")
+
+    def await_parks(self, count: int) -> None:
+        """Wait until it has been parked `count` times."""
+        self._await(lambda: self.parks >= count or self._served.is_set(),
+                    lambda: f"it to be parked {count} times; it has been {self.parks} times, and is {self.connection}")
 
     def await_address(self, address: tuple[str, int]) -> None:
         """Wait until the server takes the client for `address`, and waits for input again."""
@@ -263,7 +293,9 @@ class Session:
         """As the acceptor does, and its watcher."""
         connection = self.connection
         try:
-            self._end = connection.serve()
+            while (end := self._turn()) is End.PARK:
+                self._wait_as_parked()
+            self._end = end
         except BaseException as error:
             self._raised = error
         with self._changed:
@@ -278,13 +310,81 @@ class Session:
         connection.close()
 
 
+    # Parking.
+
+    def _turn(self) -> End:
+        connection, service = self.connection, self.service
+        if self.parks and service.cut:  # nobody serves it any more
+            connection.give_up()
+            return End.CLOSE
+        if self.driver == "hold":
+            return connection.serve()
+        if self.driver == "alone":
+            return connection.serve(lambda: False, alone=True)
+        stops = service.stopping
+        end = _elsewhere(lambda: connection.serve(None if stops else lambda: next(self._questions) % 2 == 0))
+        assert end is not End.PARK or not stops, f"{connection} is to be served to its end, and has been parked"
+        return end
+
+    def _wait_as_parked(self) -> None:
+        """Until it is ready for what it wants, or its time is up, or the server stops."""
+        connection, service = self.connection, self.service
+        poll = select.poll()
+        poll.register(connection.fileno(), connection.stream.wants)
+        with self._changed:
+            self.parks += 1
+            self._changed.notify_all()
+        reads = connection.stream.wants & select.POLLIN
+        if reads:
+            self._begun("recv")
+        while True:
+            ready = poll.poll(self._tick * 1000)
+            stays = self.driver == "alone" and connection.phase not in (Phase.FRESH, Phase.IDLE)
+            if ready or service.cut or connection.deadline <= server_time() or (service.stopping and not stays):
+                with self._changed:
+                    self._goes_on = connection.phase
+                return
+            self._ticked()
+            if reads:
+                self._begun("recv")
+
+
+def _elsewhere(call: Callable[[], End]) -> End:
+    """Call it on a thread of its own."""
+    ends: list[End] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            ends.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="turn", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return ends[0]
+
+
 class Serve(Protocol):
     """Start a session; the options are those of `Session`."""
 
     def __call__(self, handler: Handler, **options: Any) -> Session: ...
 
 
-def sessions(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
+def only(*drivers: Driver) -> pytest.MarkDecorator:
+    """A test is about these drivers, where the fixture is made of `driven_sessions`."""
+    return pytest.mark.parametrize("serve", drivers, indirect=True)
+
+
+def driven_sessions(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
+    """For a fixture with params=DRIVERS: sessions that are served by each driver in turn."""
+    yield from sessions(caplog, request.param)
+
+
+def sessions(caplog: pytest.LogCaptureFixture, driver: Driver = "hold") -> Iterator[Serve]:
     """For a fixture that starts sessions. At the end their clients leave, and the server must be done with each.
 
     Nothing that a client does may be logged as an error, or with a traceback.
@@ -293,7 +393,7 @@ def sessions(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
     started: list[Session] = []
 
     def start(handler: Handler, **options: Any) -> Session:
-        started.append(Session(handler, **options))
+        started.append(Session(handler, **{"driver": driver, **options}))
         return started[-1]
 
     yield start

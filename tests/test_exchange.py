@@ -22,24 +22,30 @@ from acceptor.phases import End, Phase
 from acceptor.violations import Compliance
 from tests.clients import PATIENCE, Gate, RawClient, access_lines, access_records, request
 from tests.sessions import (
+    DRIVERS,
     LARGE,
     SMALL,
     UNREAD,
     Body,
     Serve,
+    driven_sessions,
     echo,
     endless,
     failures,
+    only,
     refusals,
-    sessions,
     sparse_file,
     transports,
 )
 
 
-@pytest.fixture
-def serve(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
-    yield from sessions(caplog)
+@pytest.fixture(params=DRIVERS)
+def serve(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
+    yield from driven_sessions(request, caplog)
+
+
+reads_while_it_comes = only("hold", "park")
+"""A handler does, of the request's body. With "alone" it is called when the body is there."""
 
 
 # What is left of it.
@@ -66,6 +72,7 @@ def test_a_request_that_is_over_is_gone_without_the_garbage_collector(serve: Ser
 
 # The client is gone.
 
+@reads_while_it_comes
 @pytest.mark.parametrize("expect", [[], ["Expect: 100-continue"]], ids=["", "expecting 100"])
 @pytest.mark.parametrize("go", [RawClient.reset, RawClient.close, RawClient.half_close],
                          ids=["resets", "leaves", "sends no more"])
@@ -176,6 +183,7 @@ def test_the_connection_closes_after_the_answer_to_a_body_error(serve: Serve) ->
     assert received.keep_alive is False
 
 
+@reads_while_it_comes
 @pytest.mark.parametrize("catch", [False, True], ids=["raised", "caught"])
 @pytest.mark.parametrize("sent", [b"nonsense\r\n", b"3\r\nabcdef\r\n"], ids=["no size", "no end of a chunk"])
 def test_a_malformed_body_is_answered_400_and_closes_the_connection_even_if_the_handler_catches_that(
@@ -198,6 +206,7 @@ def test_a_malformed_body_is_answered_400_and_closes_the_connection_even_if_the_
     assert failures(caplog) == []
 
 
+@reads_while_it_comes
 def test_a_malformed_body_that_nobody_reads_closes_the_connection(serve: Serve) -> None:
     session = serve(lambda request: "not read")
     malformed = request(method="POST", headers=["Transfer-Encoding: chunked"]) + b"x\r\n"
@@ -309,6 +318,7 @@ def test_an_http_error_before_the_first_piece_is_an_answer(serve: Serve, caplog:
     assert failures(caplog) == []
 
 
+@reads_while_it_comes
 def test_a_malformed_request_body_that_a_response_reads_halfway_is_a_cut_and_no_failure(
         serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     session = serve(lambda request: Response(iter(lambda: request.body.read1(), b"")))
@@ -442,6 +452,7 @@ def test_the_phase_tells_whether_a_piece_is_made_or_taken(serve: Serve, tls: boo
     session.await_recv(Phase.IDLE)
 
 
+@reads_while_it_comes
 @transports
 def test_the_phase_tells_that_a_response_reads_the_requests_body(serve: Serve, tls: bool) -> None:
     phases: list[Phase] = []
@@ -542,6 +553,7 @@ def test_a_file_goes_by_sendfile_and_over_tls_it_is_read(
 EXPECT = ["Expect: 100-continue", "Content-Length: 5"]
 
 
+@reads_while_it_comes
 def test_100_continue_is_sent_when_the_body_is_first_read_and_once(serve: Serve) -> None:
     entered, read = Gate("the handler runs"), Gate("the body may be read")
 
@@ -565,6 +577,7 @@ def test_100_continue_is_sent_when_the_body_is_first_read_and_once(serve: Serve)
     assert session.client.read_response().interim == []
 
 
+@reads_while_it_comes
 def test_100_continue_is_not_sent_when_nobody_reads_the_body_and_the_connection_closes(serve: Serve) -> None:
     """Whether the client then sends its body cannot be known, so what follows on the connection cannot be read."""
     session = serve(lambda request: Response("no", 403))
@@ -598,6 +611,7 @@ def test_100_continue_is_sent_before_a_response_that_reads_the_body(serve: Serve
     assert session.client.read_response().body == b"hello"
 
 
+@reads_while_it_comes
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_100_continue_is_never_sent_into_a_response_that_has_begun(serve: Serve, framing: str) -> None:
     version, headers = FRAMINGS[framing]
@@ -637,6 +651,7 @@ def test_a_small_body_that_nobody_reads_costs_nothing(serve: Serve, framing: str
         assert (received.body, received.keep_alive) == (b"ok", True)
 
 
+@reads_while_it_comes
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_large_body_that_nobody_reads_closes_the_connection_after_an_answer_that_can_be_read(
         serve: Serve, framing: str) -> None:
@@ -649,6 +664,7 @@ def test_a_large_body_that_nobody_reads_closes_the_connection_after_an_answer_th
     session.client.expect_eof()
 
 
+@reads_while_it_comes
 def test_a_large_body_that_nobody_reads_leaves_a_streamed_answer_that_can_be_read(serve: Serve) -> None:
     session = serve(lambda request: Response(iter([b"too ", b"large"]), 413))
     session.client.send(request(method="POST", body=b"x" * UNREAD))
@@ -657,6 +673,7 @@ def test_a_large_body_that_nobody_reads_leaves_a_streamed_answer_that_can_be_rea
     session.client.expect_eof()
 
 
+@reads_while_it_comes
 @pytest.mark.parametrize("lines", [["Content-Length: 9"], ["Content-Length: 9000000"], ["Transfer-Encoding: chunked"]],
                          ids=["small", "large", "chunked"])
 def test_the_answer_to_a_body_that_nobody_reads_does_not_wait_for_it(serve: Serve, lines: list[str]) -> None:
@@ -668,6 +685,7 @@ def test_the_answer_to_a_body_that_nobody_reads_does_not_wait_for_it(serve: Serv
     session.client.expect_eof()
 
 
+@reads_while_it_comes
 def test_an_answer_waits_for_a_body_that_nobody_reads_no_longer_than_in_all(serve: Serve) -> None:
     """And not as long again for each byte."""
     session = serve(lambda request: "not read", limits=Limits(chunk_extensions=1 << 20))
@@ -680,6 +698,7 @@ def test_an_answer_waits_for_a_body_that_nobody_reads_no_longer_than_in_all(serv
     assert session.client.read_response("POST").body == b"not read"
 
 
+@reads_while_it_comes
 def test_an_answer_over_tls_does_not_wait_for_the_rest_of_a_record_that_nobody_reads(serve: Serve) -> None:
     session = serve(lambda request: "not read", tls=True)
     session.client.send(request(method="POST", headers=["Content-Length: 9"]))
@@ -747,6 +766,7 @@ def test_a_handler_may_close_the_body(serve: Serve) -> None:
 
 # How a body ends.
 
+@reads_while_it_comes
 @transports
 def test_trailers_can_be_read_behind_the_body(serve: Serve, tls: bool) -> None:
     def handler(request: Request) -> str:
@@ -787,6 +807,7 @@ def test_a_body_of_the_limit_is_not_too_large(serve: Serve) -> None:
     assert [session.client.read_response().body for _ in range(2)] == [b"x" * 10] * 2
 
 
+@reads_while_it_comes
 @transports
 @pytest.mark.parametrize("catch", [False, True], ids=["raised", "caught"])
 def test_a_body_that_becomes_too_large_is_refused_while_it_is_read(serve: Serve, catch: bool, tls: bool) -> None:
@@ -810,6 +831,7 @@ def test_a_body_that_becomes_too_large_is_refused_while_it_is_read(serve: Serve,
     session.client.expect_eof()
 
 
+@reads_while_it_comes
 def test_a_body_that_is_refused_is_refused_again_and_counted_once(
         serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     statuses: list[int] = []
@@ -832,6 +854,7 @@ def test_a_body_that_is_refused_is_refused_again_and_counted_once(
     assert len(refusals(caplog)) == 1
 
 
+@reads_while_it_comes
 def test_a_body_is_read_while_it_comes(serve: Serve) -> None:
     pieces: list[bytes] = []
     one = threading.Semaphore(0)

@@ -19,10 +19,19 @@ import pytest
 from acceptor import listener as module
 from acceptor.addresses import Address, Bound, InheritedAddress, TCPAddress, UnixAddress
 from acceptor.listen_socket import Accepted
-from acceptor.listener import BACK_OFF, RETRY, Listener
+from acceptor.listener import BACK_OFF, BELL, RETRY
 
 PATIENCE = 10.0
 ANY = TCPAddress("127.0.0.1", 0)
+
+
+class Listener(module.Listener):
+    """Where nothing is parked, all that comes is new."""
+
+    def accept(self, timeout: float | None = None) -> Accepted | None:
+        came = super().accept(timeout)
+        assert not isinstance(came, int), came
+        return came
 
 
 @pytest.fixture
@@ -647,6 +656,257 @@ def test_close_removes_the_file_and_gives_everything_back(tmp_path: Path) -> Non
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
+# Parked connections: descriptors that somebody watches.
+
+@pytest.fixture
+def parking() -> Iterator[module.Listener]:
+    listener = module.Listener([ANY], 128, 5.0)
+    yield listener
+    listener.stop()
+    listener.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Make two connected sockets."""
+    made: list[socket.socket] = []
+
+    def make() -> tuple[socket.socket, socket.socket]:
+        made.extend(socket.socketpair())
+        return made[-2], made[-1]
+
+    yield make
+    for sock in made:
+        sock.close()
+
+
+Pair = Callable[[], tuple[socket.socket, socket.socket]]
+
+
+def test_a_descriptor_that_is_watched_comes_back_once_when_it_is_ready(parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    parking.watch(ours.fileno(), select.POLLIN)
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)
+    theirs.send(b"x")
+    assert parking.accept(PATIENCE) == ours.fileno()
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)  # although it is still ready
+    for _ in range(2):
+        parking.watch(ours.fileno(), select.POLLIN)
+        assert parking.accept(PATIENCE) == ours.fileno(), "it was ready before"
+
+
+def test_a_descriptor_is_ready_for_what_it_is_watched_for_and_for_its_end(parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    ours.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        fill(ours)
+    theirs.send(b"x")
+    parking.watch(ours.fileno(), select.POLLOUT)
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)
+    parking.watch(ours.fileno(), select.POLLIN)  # it changes its mind
+    assert parking.accept(PATIENCE) == ours.fileno()
+    parking.watch(ours.fileno(), select.POLLOUT)
+    theirs.close()
+    assert parking.accept(PATIENCE) == ours.fileno()
+
+
+def test_those_that_become_ready_first_come_back_first(parking: module.Listener, pair: Pair) -> None:
+    pairs = [pair() for _ in range(5)]
+    for ours, _ in pairs:
+        parking.watch(ours.fileno(), select.POLLIN)
+    order = [3, 0, 4, 1, 2]
+    for number in order:
+        pairs[number][1].send(b"x")
+    assert [parking.accept(PATIENCE) for _ in order] == [pairs[number][0].fileno() for number in order]
+
+
+def test_what_is_ready_wakes_one_of_many_threads(parking: module.Listener, pair: Pair) -> None:
+    woken: list[object] = []
+    one = threading.Semaphore(0)
+
+    def wait() -> None:
+        while (came := parking.accept()) is not None:
+            woken.append(came)
+            one.release()
+
+    threads = [threading.Thread(target=wait) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    pairs = [pair() for _ in range(20)]
+    for ours, theirs in pairs:
+        parking.watch(ours.fileno(), select.POLLIN)
+        theirs.send(b"x")
+        assert one.acquire(timeout=PATIENCE)
+    for _ in range(20):
+        parking.ring()
+        assert one.acquire(timeout=PATIENCE)
+    parking.stop()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    assert woken == [ours.fileno() for ours, _ in pairs] + [BELL] * 20
+
+
+def test_new_connections_and_those_that_are_ready_take_turns(parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    clients = [connect(parking.addresses[0]) for _ in range(50)]
+    theirs.send(b"x")
+    parking.watch(ours.fileno(), select.POLLIN)
+    came = [parking.accept(PATIENCE) for _ in range(3)]
+    assert ours.fileno() in came, "new connections keep it waiting"
+    for accepted in came:
+        if isinstance(accepted, tuple):
+            accepted[0].close()
+    for sock in clients:
+        sock.close()
+
+
+def test_watching_what_is_closed_is_nothing(parking: module.Listener, pair: Pair, tmp_path: Path) -> None:
+    ours, _ = pair()
+    number = ours.fileno()
+    parking.watch(number, select.POLLIN)
+    ours.close()
+    for descriptor in (number, -1, 12345):
+        parking.watch(descriptor, select.POLLOUT)
+    with open(tmp_path / "file", "wb") as file:  # which no epoll set takes
+        parking.watch(file.fileno(), select.POLLOUT)
+        with pytest.raises(TimeoutError):
+            parking.accept(0.01)
+
+
+def test_what_is_closed_is_watched_no_more_and_its_number_can_be_watched_again(
+        parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    parking.watch(ours.fileno(), select.POLLIN)
+    theirs.send(b"x")
+    number = ours.fileno()
+    other, sender = pair()
+    ours.close()
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)
+    again = socket.socket(fileno=os.dup2(other.fileno(), number))
+    with again:
+        parking.watch(number, select.POLLIN)
+        with pytest.raises(TimeoutError):
+            parking.accept(0.01)
+        sender.send(b"y")
+        assert parking.accept(PATIENCE) == number
+
+
+def test_many_threads_may_watch_at_once(parking: module.Listener, pair: Pair) -> None:
+    """Also one descriptor, of which one thread knows no more than another whether the set has it yet."""
+    pairs = [pair() for _ in range(50)]
+    start = threading.Barrier(4)
+
+    def watch() -> None:
+        start.wait(PATIENCE)
+        for ours, _ in pairs:
+            parking.watch(ours.fileno(), select.POLLIN)
+
+    threads = [threading.Thread(target=watch) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    assert {parking.accept(PATIENCE) for _ in pairs} == {ours.fileno() for ours, _ in pairs}
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)
+
+
+def test_a_bell_is_heard_once_by_whoever_comes(parking: module.Listener) -> None:
+    parking.ring()
+    parking.ring()
+    assert parking.accept(PATIENCE) == BELL
+    with pytest.raises(TimeoutError):
+        parking.accept(0.01)
+    parking.ring()
+    assert parking.accept(PATIENCE) == BELL
+
+
+def test_after_stop_descriptors_and_bells_can_still_be_waited_for(parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    parking.watch(ours.fileno(), select.POLLIN)
+    parking.stop()
+    assert parking.accept() is None
+    while parking.wait_late(0.01) is not None:  # the listen socket, which has been shut down
+        pass
+    theirs.send(b"x")
+    assert parking.wait_late(PATIENCE) == ours.fileno()
+    parking.ring()
+    assert parking.wait_late(PATIENCE) == BELL
+    assert parking.wait_late(0.01) is None
+    parking.watch(ours.fileno(), select.POLLIN)
+    assert parking.wait_late(PATIENCE) == ours.fileno()
+
+
+def test_where_there_is_no_epoll_nothing_is_parked(
+        monkeypatch: pytest.MonkeyPatch, listen: Callable[..., Listener]) -> None:
+    assert listen().can_park
+    monkeypatch.delattr(select, "epoll")
+    assert not listen().can_park
+
+
+FORKED = """
+import os, socket, sys
+from acceptor.addresses import TCPAddress, UnixAddress
+from acceptor.listener import Listener
+from tests.test_listener import connect
+
+path = sys.argv[1]
+listener = Listener([TCPAddress("127.0.0.1", 0), UnixAddress(path)], 16, 5.0)
+parked, theirs = socket.socketpair()
+listener.watch(parked.fileno(), 1)
+before = sorted(os.listdir("/proc/self/fd"))
+told, tell = os.pipe()
+if not (pid := os.fork()):
+    shared = listener.shared()
+    assert shared.addresses == listener.addresses
+    for address in shared.addresses:
+        with connect(address):
+            sock, _ = shared.accept(10)
+            sock.close()
+    theirs.send(b"x")
+    try:
+        shared.accept(0.1)
+        raise SystemExit("the child is told of what its parent watches")
+    except TimeoutError:
+        pass
+    clients = [connect(address) for address in shared.addresses]
+    shared.stop()
+    while (accepted := shared.accept()) is not None:
+        accepted[0].close()
+        clients.pop()
+    assert not clients, "what was queued has not been taken"
+    shared.close()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0, "the child failed"
+assert os.path.exists(path), "the child has removed its parent's file"
+os.close(told)
+os.close(tell)
+assert sorted(os.listdir("/proc/self/fd")) == before
+assert listener.accept(10) == parked.fileno()
+for address in listener.addresses:
+    with connect(address):
+        sock, _ = listener.accept(10)
+        sock.close()
+listener.stop()
+listener.close()
+assert not os.path.exists(path)
+print("fine")
+"""
+
+
+def test_a_listener_that_is_shared_by_a_fork_leaves_its_parents_as_it_was(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "app.sock")], capture_output=True, text=True,
+                         timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert run.stdout == "fine\n", run.stdout + run.stderr
+
+
 EMFILE = """
 import os, resource, socket, threading, time, urllib.request
 from acceptor import Acceptor
@@ -703,3 +963,17 @@ def test_a_second_without_descriptors_and_service_resumes(model: str, make: str)
     complaints = [line for line in run.stderr.splitlines() if "cannot accept connections" in line]
     assert len(complaints) == 1, run.stderr
     assert "Raise the limit (ulimit -n)" in complaints[0]
+
+
+def test_one_that_serves_nobody_leaves_what_an_inherited_socket_has_queued_to_others(
+        listen: Callable[..., Listener]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        others = given.dup()
+        with others, socket.create_connection(given.getsockname(), PATIENCE):
+            main = listen(given.dup())
+            main.serves = False
+            main.stop()
+            assert main.accept() is None
+            others.settimeout(PATIENCE)
+            served, _ = others.accept()
+            served.close()

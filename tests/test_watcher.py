@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from acceptor import Acceptor, Limits, Request, Timeouts, watcher
+from acceptor.census import Census
 from acceptor.connection import Connection
 from acceptor.registry import Registry
 from acceptor.service import Service
@@ -37,11 +38,11 @@ class Desk:
     def __init__(self, **timeouts: float) -> None:
         self.closed: list[Connection] = []
         self.service = Service(lambda request: "", timeouts=Timeouts(**timeouts))
-        self.registry = Registry(Limits())
+        self.registry = Registry(Census(Limits()))
         self.queued = False
         self.ticks = threading.Condition()
         self.tick_count = 0
-        self.watcher = Watcher(self.service, self.registry, self.pending, self.done)
+        self.watcher = Watcher(self.service, self.registry, self.pending, lambda: None, lambda _: None, self.done)
         self.threads: list[threading.Thread] = []
         self.watcher.start(self.start_thread, "watcher")
 
@@ -182,7 +183,8 @@ def test_a_thread_that_cannot_be_started_leaves_nothing_open() -> None:
         raise RuntimeError("can't start new thread")
 
     before = set(os.listdir("/proc/self/fd"))
-    lost = Watcher(Service(lambda request: ""), Registry(Limits()), lambda: False, lambda connection: None)
+    lost = Watcher(Service(lambda request: ""), Registry(Census(Limits())), lambda: False, lambda: None, lambda _: None,
+                   lambda _: None)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         lost.start(start_thread, "watcher")
     assert set(os.listdir("/proc/self/fd")) == before
