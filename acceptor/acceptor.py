@@ -13,13 +13,16 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
 from acceptor import systemd
 from acceptor.addresses import Bound, UnixAddress, chosen_addresses, unbound_name
+from acceptor.census import Census, Tally
 from acceptor.connection import Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
@@ -27,11 +30,13 @@ from acceptor.listener import Listener
 from acceptor.messages import Handler
 from acceptor.networks import Networks
 from acceptor.registry import Registry
+from acceptor.replica import Replica
 from acceptor.run import Run, StopReport
 from acceptor.service import Service
 from acceptor.settings import TICK, Limits, Timeouts
 from acceptor.signals import SIGNALS_EVERY, handled_signals
 from acceptor.tls import TLS
+from acceptor.urgent import Urgent
 from acceptor.violations import Compliance, Violation
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import Taskmaster
@@ -72,6 +77,7 @@ class Acceptor:
     access_log: one record per response, to the logger "acceptor.access" (see `acceptor.access`). Everything else goes
         to "acceptor".
     reuse_port: other processes may listen on the same addresses, and share the connections (SO_REUSEPORT: socket(7)).
+    urgent: answers a request for which there is no thread, or None: for health checks, see `acceptor.urgent`.
     hooks: functions to be called when it starts and stops.
 
     Wrong arguments raise TypeError or ValueError here; an address that cannot be had, OSError in `start`.
@@ -82,13 +88,15 @@ class Acceptor:
                  tls: TLS | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
                  allow: Iterable[Violation | str] = (), proxy_protocol: Iterable[str] = (),
                  trusted_proxies: Iterable[str] | ForwardedHeaders = (), access_log: bool = False,
-                 reuse_port: bool = False, hooks: Hooks | None = None) -> None:
+                 reuse_port: bool = False, urgent: Urgent | None = None, hooks: Hooks | None = None) -> None:
         if not callable(handler):
             raise TypeError(f"handler={handler!r} ({type(handler).__name__}): pass a callable that takes a Request")
         if not isinstance(taskmaster, Taskmaster):
             hint = (f"; write {taskmaster.__name__}(), with the parentheses" if isinstance(taskmaster, type) else "")
             raise TypeError(f"taskmaster={taskmaster!r}: pass an instance of a Taskmaster, such as "
                             f"RecyclingTaskmaster(){hint}")
+        if urgent is not None and not callable(urgent):
+            raise TypeError(f"urgent={urgent!r}: pass a callable that takes a Request, such as Health(handler).answer")
         for name, value, kind in (("tls", tls, TLS), ("limits", limits, Limits), ("timeouts", timeouts, Timeouts),
                                   ("hooks", hooks, Hooks)):
             if value is not None and not isinstance(value, kind):
@@ -106,12 +114,21 @@ class Acceptor:
         self._forwarded = _forwarded(trusted_proxies)
         self._access_log = bool(access_log)
         self._reuse_port = bool(reuse_port)
+        self._urgent = urgent
         self._hooks = hooks or Hooks()
-        self._registry = Registry(self.limits)
+        self._registry = Registry(Census(self.limits))
         # Owned by start and stop; one of them at a time, which _life sees to. Read by the steps in between.
         self._addresses: Sequence[Bound] = [unbound_name(address) for address in self._asked]
         self._run: Run
-        """Since `start`."""
+        self._service: Service
+        self._listener: Listener
+        """Since `start`, these three."""
+        self._tally: Tally | None = None
+        """Of its replicas, once there have been any."""
+        self._ask_main: Callable[[bool], None] | None = None
+        """In the process of a replica: `request_stop` of the main process."""
+        self._reload: Callable[[], object] | None = None
+        """What `serve_forever` was given, before the start; a replica does it in its process."""
         self._last_report = StopReport()
         # Written by any thread and by signal handlers, which SimpleQueue.put is made for.
         self._wishes: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -155,18 +172,21 @@ class Acceptor:
 
     @property
     def connection_count(self) -> int:
-        """Connections accepted and not yet closed."""
-        return len(self._registry)
+        """Connections accepted and not yet closed, in all its processes."""
+        return len(self._registry) + (self._tally.open if self._tally is not None else 0)
 
     @property
     def refused_count(self) -> int:
         """Connections refused because of Limits.connections or connections_per_address: no taskmaster saw them."""
-        return self._registry.refused
+        return self._registry.refused + (self._tally.refused if self._tally is not None else 0)
 
     @property
     def violations(self) -> Mapping[Violation, int]:
-        """How often each violation of HTTP has been seen, allowed or not. A copy."""
-        return self._compliance.counts
+        """How often each violation of HTTP has been seen, allowed or not, in all its processes. A copy."""
+        seen = Counter(self._compliance.counts)
+        if self._tally is not None:
+            seen.update({each: self._tally.violations(position) for position, each in enumerate(Violation)})
+        return {violation: count for violation, count in seen.items() if count}
 
     def start(self) -> Self:
         """Listen, and let the taskmaster run; return when connections are being accepted.
@@ -214,7 +234,11 @@ class Acceptor:
         """
         deadline = seconds("deadline", deadline, zero=True)
         leave = seconds("leave", leave, zero=True)
-        if hasattr(self._of_taskmaster, "yes") or self._registry.serves(threading.get_ident()):
+        if self._ask_main is not None:
+            raise RuntimeError("stop() in a worker process would stop that alone; call request_stop() there, which "
+                               "lets serve_forever() stop, in the main process")
+        me = threading.get_ident()
+        if hasattr(self._of_taskmaster, "yes") or self._registry.serves(me) or self._runs_job(me):
             raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                "lets serve_forever() stop, or stop() from another thread")
         with self._life_changed:
@@ -248,7 +272,8 @@ class Acceptor:
         Where systemd waits to be told (NOTIFY_SOCKET), it is: when connections are accepted, when it reloads and stops,
         and, if the unit has WatchdogSec, that it is alive.
         """
-        wish = functools.partial(self._wishes.put, reload) if reload is not None else None
+        self._reload = reload
+        wish = functools.partial(self._wishes.put, self._reload_all) if reload is not None else None
         with handled_signals(self.request_stop, functools.partial(self.request_stop, now=True), wish):
             self.start()
             try:
@@ -267,8 +292,12 @@ class Acceptor:
     def request_stop(self, *, now: bool = False) -> None:
         """Let `serve_forever` stop, or if `now` is set, and it stops already, have it cut what is left.
 
-        Returns at once. Any thread, handlers and signal handlers included; a second call changes nothing.
+        Returns at once. Any thread, handlers and signal handlers included, of any of its processes; a second call
+        changes nothing.
         """
+        if self._ask_main is not None:
+            self._ask_main(now)
+            return
         if now and hasattr(self, "_run"):
             self._run.hurry()
         self._wishes.put(None)
@@ -289,23 +318,60 @@ class Acceptor:
     def process_connection(self, connection: Connection) -> None:
         self._run.process(connection)
 
+    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
+        return self._run.process_until_idle(connection, go_on)
+
+    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
+        return self._run.process_without_waiting(connection, offload)
+
+    def park(self, connection: Connection) -> bool:
+        return self._run.park(connection)
+
     def refuse(self, connection: Connection) -> None:
         self._run.refuse(connection)
 
     def abandon(self, connection: Connection) -> None:
         self._run.abandon(connection)
 
+    # For a taskmaster that forks: see taskmaster.worker_process.ForkingAcceptor.
+
+    def share(self, replicas: int) -> None:
+        self._tally = Tally(replicas, self.limits, self._tally)
+        self._listener.serves = False
+
+    def replica(self, taskmaster: Taskmaster, number: int, request_stop: Callable[[bool], None]) -> Replica:
+        assert self._tally is not None
+        self._ask_main = request_stop
+        return Replica(self.name, self._service, self._listener, taskmaster, self._tally, number, self._reload)
+
+    def replica_ended(self, number: int) -> None:
+        assert self._tally is not None
+        self._tally.end(number)
+
+    def replica_requests(self, number: int) -> int:
+        assert self._tally is not None
+        return self._tally.requests(number)
+
     def _start(self) -> None:
-        service = Service(self.handler, self.limits, self.timeouts, self._compliance, self.tls, self._proxy_protocol,
-                          self._forwarded, self._access_log, multithread=self.taskmaster.max_thread_count != 1,
-                          multiprocess=self._reuse_port)
-        listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
-        self._addresses = listener.addresses
-        self._run = Run(service, self._registry, listener, self.taskmaster)
+        self._service = Service(
+            self.handler, self.limits, self.timeouts, self._compliance, self.tls, self._proxy_protocol, self._forwarded,
+            self._access_log, multithread=self.taskmaster.max_thread_count != 1, multiprocess=self._reuse_port,
+            urgent=self._urgent)
+        self._listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
+        self._addresses = self._listener.addresses
+        self._run = Run(self._service, self._registry, self._listener, self.taskmaster)
         if self._last_report.stuck:
             self.taskmaster.shutdown(0.1)  # they may have ended since; one that just does needs a moment to be joined
         self._run.begin(self)
         self._become(_Life.RUNNING)
+
+    def _reload_all(self) -> None:
+        """Here, and in the process of every replica, even if it fails here."""
+        assert self._reload is not None
+        try:
+            self._reload()
+        finally:
+            self.taskmaster.reload()
 
     def _grant_wishes(self) -> None:
         """Do what signals and `request_stop` ask for, until they ask to stop."""
@@ -325,6 +391,10 @@ class Acceptor:
             except Exception:
                 logger.exception("the reload failed; going on")
             systemd.notify("READY=1")
+
+    def _runs_job(self, thread: int) -> bool:
+        """It runs a handler for an executor."""
+        return hasattr(self, "_service") and thread in self._service.jobs
 
     def _become(self, life: _Life) -> None:
         with self._life_changed:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from queue import Empty, SimpleQueue
@@ -16,7 +18,7 @@ from acceptor.access import access_record
 from acceptor.violations import printable
 from taskmaster.arguments import seconds, whole_number
 
-__all__ = ["BackgroundHandler", "reopen_file"]
+__all__ = ["BackgroundHandler", "reopen_file", "start_again_after_fork"]
 
 logger = logging.getLogger("acceptor")
 
@@ -38,7 +40,8 @@ class BackgroundHandler(QueueHandler):
     and reported to the logger "acceptor", once per burst, instead of by a traceback for every line.
 
     Before `start` and after `stop`, whoever logs writes, and waits. Any thread may log; `start`, `stop` and `close` are
-    for one at a time. Threads do not survive fork(2), so start it in the process that logs.
+    for one at a time. Threads do not survive fork(2): in the child whoever logs writes, until it is started again. (The
+    worker processes of a `taskmaster.prefork.PreforkTaskmaster` do that.)
 
     Records that are no access records are made text by whoever logs them, as by any QueueHandler: what they are made of
     may change later.
@@ -61,7 +64,10 @@ class BackgroundHandler(QueueHandler):
         """Lines lost and not reported yet."""
         self._failure = ""
         self._reported_at = -_BURST
+        self._left_behind = False
+        """It ran in the process that this one has been forked from."""
         super().__init__(self._waiting)
+        _all.add(self)
 
     @property
     def lost(self) -> int:
@@ -154,6 +160,14 @@ class BackgroundHandler(QueueHandler):
             self._write(record)
             self._report_losses()
 
+    def _forget_parent(self) -> None:
+        """In a child, at the fork. What waits to be written, the parent writes."""
+        self._left_behind = self._thread is not None
+        self._lock = threading.Lock()  # another thread may have held it
+        self._thread = None
+        self._waiting = SimpleQueue()
+        self._lost = self._dropped = self._failed = 0
+
     # The thread, if it runs.
 
     def _run(self, waiting: _Waiting) -> None:
@@ -212,6 +226,26 @@ class BackgroundHandler(QueueHandler):
             reopen_file(self.target)
         except OSError as error:
             logger.error("access log: %s; what was open stays open", error)
+
+
+_all: weakref.WeakSet[BackgroundHandler] = weakref.WeakSet()
+
+
+def _forget_parents() -> None:
+    for handler in list(_all):
+        handler._forget_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents)
+
+
+def start_again_after_fork() -> None:
+    """In a process that has just been forked, and will fork no more: start what ran in its parent."""
+    for handler in list(_all):
+        if handler._left_behind:
+            handler._left_behind = False
+            handler.start()
 
 
 def reopen_file(handler: logging.FileHandler) -> None:

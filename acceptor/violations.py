@@ -105,9 +105,12 @@ class Compliance:
     def saw(self, violation: Violation) -> None:
         """Count `violation`; ProtocolError unless it is allowed."""
         with self._lock:
-            self._counts[violation] += 1
+            self._count_locked(violation)
         if violation not in self.allowed:
             raise ProtocolError(violation.status, str(violation), violation)
+
+    def _count_locked(self, violation: Violation) -> None:
+        self._counts[violation] += 1
 
     def log_refusal(self, peer: str, error: ProtocolError) -> None:
         """Log why `peer` is refused, once per burst of the same reason: a scanner must not fill the disk."""
