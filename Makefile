@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare waiting hostile fuzz test check coverage clean
+.PHONY: help compare scale waiting hostile fuzz test check coverage clean
 
 help:
-	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 2 minutes)"
+	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 3 minutes)"
+	@echo "make scale     more connections than threads, more cores than one process uses: what parking, an event loop and"
+	@echo "               processes do about it, claim by claim (8 minutes)"
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
-	@echo "make hostile   clients that try to hold every thread, against each model (5 minutes)"
+	@echo "make hostile   clients that try to hold every thread, against each model (9 minutes)"
 	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"
@@ -17,6 +19,9 @@ help:
 
 compare: $(VENV)/bench
 	@$(BIN)/python -m bench compare $(ARGS)
+
+scale: $(VENV)/bench
+	@$(BIN)/python -m bench scale $(ARGS)
 
 waiting: $(VENV)/bench
 	@$(BIN)/python -m bench waiting $(ARGS)

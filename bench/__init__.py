@@ -6,10 +6,20 @@
       load, wrk        the two load generators, processes of their own
       result           what a generator reports
       children         starting processes on a core, and ending them whatever happens
+      processes        what the system tells of a server: CPU, threads, switches, memory
       cells            runs, and the figures that several runs add up to
       progress         how far it is
       machine          what has to be known of the machine, and who else was using it
-      table, picture, verdict    figures as a table, as a picture, in sentences
+      table, picture   figures as a table, and as a picture
+      verdict          figures in sentences; verdict_scaling: those on parking, the loop and processes
+    scale            more connections than threads, more cores than the GIL lets a process use: five experiments
+      scale_crowd, scale_fairness, scale_loop, scale_cores, scale_price    one each
+      trial            what they are made of: a server, loads, findings
+      crowd, flood     clients that are idle, and clients that never wait for an answer
+      leader_followers a mechanism of parking to compare with
+      scale_picture    who was served, drawn
+    hostile          clients that try to hold every thread
+      hostile_lab      the comparison of the models
     waiting          six ways in which threads can wait on one listen socket: a lecture
       waiting_server   the server that uses one of them
       waiting_lab      the comparison of the six

@@ -13,7 +13,8 @@ from bench import wrk
 from bench.children import ChildError
 from bench.compare import report, run_compare
 from bench.hostile_lab import run_hostile
-from bench.models import MODELS, find_model
+from bench.models import MODELS, find_model, names_of
+from bench.scale import EXPERIMENTS, run_scale
 from bench.waiting_lab import run_waiting
 
 _COMPARE = """\
@@ -21,19 +22,31 @@ Serve HTTP with each concurrency model, load it over loopback, and say what came
 
 A cell of the matrix is a model, keep-alive on or off, and what the handler sleeps. Without keep-alive every request
 comes on a new connection, so that what a model does for a connection counts; with it, a client keeps its connection,
-and so, in all models here, the thread that serves it.
+and so, in models that hold, the thread that serves it. Every server has one core, prefork too.
 """
 _HOSTILE = """\
 Hold a server's threads in six ways, four threads and four hostile clients each, while somebody else wants an answer.
 
 For each kind of client and each model: how long the good client had to wait at worst, and when the server was rid of
-the hostile ones. With the default timeouts; takes up to 90 seconds for each model.
+the hostile ones. With the default timeouts; takes up to 90 seconds for each model, and that long for those that park,
+which nobody urges to get rid of a client that costs them no thread. (The loop has one thread, whatever comes.)
+"""
+_SCALE = """\
+More connections than threads, and more cores than the GIL lets a process use.
+
+  crowd      10,000 idle connections beside 100 active ones, on 8 threads: what they cost these, and in memory
+  fairness   64 clients with keep-alive on 8 threads: who is served, and how long newcomers wait
+  loop       an event loop whose handlers sleep, and threads for them
+  cores      a handler that computes, in one process and in two
+  price      what parking costs: context switches and CPU for each request
+
+Each claim is said to PASS or to FAIL, with its figures. About 8 minutes.
 """
 _EXAMPLES = """\
 examples:
-  python -m bench compare                                        everything: about 2 minutes
-  python -m bench compare --keep-alive off --sleeps none         where the models differ most: 20 seconds
-  python -m bench compare --models recycling,pool --connections 400 --duration 10 --rounds 5
+  python -m bench compare                                        everything: about 3 minutes
+  python -m bench compare --keep-alive off --sleeps none         where the threaded models differ most: 35 s
+  python -m bench compare --models recycling,thread --connections 400 --duration 10 --rounds 5
   python -m bench compare --models thread,my_model:MyTaskmaster  a taskmaster of your own, importable from here
   python -m bench compare --generator wrk                        a second opinion
 """
@@ -42,7 +55,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (None: this process' own); return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
-    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile")
+    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile | scale")
     _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
                                  description=_COMPARE, epilog=_EXAMPLES,
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -58,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     waiting.set_defaults(run=run_waiting)
     _hostile(commands.add_parser("hostile", help="clients that try to hold every thread",
                                  description=_HOSTILE, formatter_class=argparse.RawDescriptionHelpFormatter))
+    _scale(commands.add_parser("scale", help="more connections than threads, more cores than one process uses",
+                               description=_SCALE, formatter_class=argparse.RawDescriptionHelpFormatter))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
@@ -66,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", type=_models, default=list(MODELS), metavar="A,B",
-        help=f"from {', '.join(MODELS)}, or pkg.mod:Class (default: those four)")
+        help=f"from {', '.join(MODELS)}, or pkg.mod:Class; pool and recycling stand for both of theirs (default: all)")
     add("--connections", type=_number(int, 1, 1000), default=100, metavar="N", help="clients at once (default: 100)")
     add("--sleeps", type=_sleeps, default=[0.0, 0.1, 1.0], metavar="MS,MS",
         help="what the handler sleeps, in milliseconds; none: no sleep is called (default: none,0.1,1)")
     add("--keep-alive", type=_on_off, default=[True, False], metavar="on,off", help="on, off or both (default: both)")
-    add("--duration", type=_number(float, 0.05, 600), default=1.5, metavar="S",
-        help="seconds of each run that count (default: 1.5)")
-    add("--warmup", type=_number(float, 0, 60), default=0.4, metavar="S",
-        help="seconds before that, which do not (default: 0.4)")
+    add("--duration", type=_number(float, 0.05, 600), default=0.8, metavar="S",
+        help="seconds of each run that count (default: 0.8)")
+    add("--warmup", type=_number(float, 0, 60), default=0.3, metavar="S",
+        help="seconds before that, which do not (default: 0.3)")
     add("--rounds", type=_number(int, 1, 100), default=2, metavar="N",
         help="runs of each cell, interleaved (default: 2)")
     add("--timeout", type=_number(float, 0.1, 600), default=10.0, metavar="S",
@@ -91,7 +106,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 def _hostile(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", type=_models, default=list(MODELS), metavar="A,B",
-        help=f"from {', '.join(MODELS)}, or pkg.mod:Class (default: those four)")
+        help=f"from {', '.join(MODELS)}, or pkg.mod:Class; pool and recycling stand for both of theirs (default: all)")
     add("--clients", type=_number(int, 1, 100), default=4, metavar="N",
         help="hostile clients of each kind; against one thread always one (default: 4)")
     add("--patience", type=_number(float, 1, 3600), default=90.0, metavar="S",
@@ -102,8 +117,31 @@ def _hostile(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_hostile)
 
 
+def _scale(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--only", type=_experiments, default=list(EXPERIMENTS), metavar="A,B",
+        help=f"some of {', '.join(EXPERIMENTS)} (default: all)")
+    add("--rounds", type=_number(int, 1, 100), default=2, metavar="N",
+        help="repetitions of what is compared, interleaved (default: 2)")
+    add("--seconds", type=_number(float, 0.1, 600), default=2.0, metavar="S",
+        help="seconds of each load that count (default: 2)")
+    add("--idle", type=_number(int, 1, 100_000), default=10_000, metavar="N",
+        help="idle connections of the crowd (default: 10000)")
+    add("--json", type=Path, metavar="FILE", help="also keep all that was measured in FILE")
+    add("--picture", type=Path, metavar="FILE", help="draw who was served (fairness): an SVG file")
+    parser.set_defaults(run=run_scale)
+
+
+def _experiments(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise argparse.ArgumentTypeError(f"there is no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
+    return names
+
+
 def _models(text: str) -> list[str]:
-    names = list(dict.fromkeys(text.split(",")))
+    names = list(dict.fromkeys(name for word in text.split(",") for name in names_of(word)))
     for name in names:
         try:
             find_model(name)

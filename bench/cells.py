@@ -52,7 +52,7 @@ class Run:
     load: Result | None = None
     """None: it failed."""
     threads: int = 0
-    """The taskmaster's threads, the most that were seen at once. Main thread not included."""
+    """The taskmaster's threads, the most that were seen at once: neither main threads nor watchers."""
     others: float = 0.0
     """Share of the server's core that other processes, or the hypervisor, had meanwhile."""
     server: dict[str, Any] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["ROOT", "Child", "ChildError", "cores", "running", "thread_count"]
+__all__ = ["ROOT", "Child", "ChildError", "cores", "running"]
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, which children import from, wherever they are started."""
@@ -130,12 +130,3 @@ def running(arguments: list[str], core: int | None = None) -> Iterator[Child]:
                 except BrokenPipeError:
                     pass
             process.wait()
-
-
-def thread_count(pid: int) -> int:
-    """Threads of process `pid` at this moment; 0 if it is no more."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return int(status.partition("\nThreads:")[2].split(None, 1)[0] or 0) if "\nThreads:" in status else 0

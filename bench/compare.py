@@ -18,8 +18,9 @@ from typing import Any
 
 from bench import machine, picture, table, wrk
 from bench.cells import Cell, Run, figures, read_runs
-from bench.children import ROOT, ChildError, cores, running, thread_count
+from bench.children import ROOT, ChildError, cores, running
 from bench.models import find_model
+from bench.processes import serving_threads, tree
 from bench.progress import Progress
 from bench.result import Result
 from bench.verdict import verdict
@@ -76,11 +77,12 @@ def run_cell(cell: Cell, options: argparse.Namespace, number: int = 1) -> Run:
     with running(["bench.server", "--model", cell.model, "--sleep", f"{cell.sleep_ms:g}",
                   "--capacity", str(run.capacity)], server_core) as server:
         def look() -> None:
-            run.threads = max(run.threads, thread_count(server.pid) - 1)
+            run.threads = max(run.threads, serving_threads(pids))
 
         try:
             port = int(server.line(timeout=20))
-            noise = machine.Noise(server_core, server.pid)
+            pids = tree(server.pid)
+            noise = machine.Noise(server_core, pids)
             generator = wrk.measure if options.generator == "wrk" else _built_in
             run.load = generator(port, options.connections, cell.keep_alive, warmup=options.warmup,
                                  duration=options.duration, timeout=options.timeout, watch=server.pid,
@@ -127,7 +129,7 @@ def _introduction(options: argparse.Namespace, meta: dict[str, Any], runs: int) 
     pinned = ("one core only: server and generator share it, and take from each other" if server_core is None else
               f"server on core {server_core}, generator on core {load_core}")
     models = ", ".join(find_model(name).spelled(meta["capacity"]) for name in options.models)
-    models = textwrap.fill(models, 116, initial_indent="  ", subsequent_indent="  ")
+    models = textwrap.fill(models, 116, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     seconds = runs * (options.warmup + options.duration + 0.6)
     sleeps = ", ".join(f"sleep({ms} ms) takes {taken:.3f} ms" for ms, taken in meta["measured_sleep_ms"].items())
     return (f"{_machine(meta)}\n"

@@ -1,6 +1,7 @@
 """The load: a fixed number of clients in one process, each asking again as soon as it is answered (a closed loop).
 
     python -m bench.load --port 8080 --connections 100 --duration 2            one line of JSON: see bench.result
+    python -m bench.load --port 8080 --connections 100 --pause 20              each pauses 20 ms between two requests
 
 Run as a process of its own, so that it does not share the server's GIL. Standard library only. It is made to cost
 little, because a load that is slower than the server measures itself: one epoll set, non-blocking sockets, a request
@@ -11,6 +12,10 @@ response. Without keep-alive a client then waits for the server to close, and on
 `connections` ever exist, and the server closes first: TIME_WAIT, which lasts a minute, is on its side, where it holds
 none of the 28,000 ports that clients can have.
 
+With a pause, every client thinks between an answer and its next request, for a time that is random (exponential), so
+that requests come at their own rate, as long as the server keeps up. A connection that the server closes meanwhile, as
+it may, is no error: the client connects anew when it asks.
+
 What a closed loop hides: a client that waits asks nothing meanwhile. While the server stalls, one slow answer for each
 client is counted, not the many that would have been asked for in that time ("coordinated omission").
 """
@@ -20,7 +25,10 @@ from __future__ import annotations
 import argparse
 import errno
 import gc
+import heapq
+import itertools
 import json
+import random
 import select
 import socket
 import time
@@ -30,7 +38,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
-from bench.result import Result, percentile, process_clock
+from bench.processes import cpu_seconds, tree
+from bench.result import Result, percentile
 
 __all__ = ["Load", "measure"]
 
@@ -45,12 +54,15 @@ _SCAN = 0.25
 class _Client:
     """One client of the loop, with the socket it has at the moment."""
 
-    __slots__ = ("answered", "answers", "others", "received", "sent", "sock", "start")
+    __slots__ = ("answered", "answers", "connected", "others", "received", "sent", "sock", "start", "thinks")
 
     def __init__(self) -> None:
         self.sock: socket.socket
+        self.connected = False
         self.start = 0.0
         """When the clock of its request began to run."""
+        self.thinks = False
+        """It pauses; it may be connected meanwhile."""
         self.sent = False
         self.answered = False
         """Answered, and the server is about to close."""
@@ -65,13 +77,16 @@ class Load:
     """`connections` clients of 127.0.0.1:`port`. Owned by one thread; a context manager, which closes every socket.
 
     timeout: seconds a client waits for one response before it gives up and connects anew.
+    pause: seconds that each pauses after an answer, on average.
     """
 
-    def __init__(self, port: int, connections: int, keep_alive: bool, timeout: float = 10.0) -> None:
+    def __init__(self, port: int, connections: int, keep_alive: bool, timeout: float = 10.0, pause: float = 0.0
+                 ) -> None:
         # Fixed at construction.
         self._address = "127.0.0.1", port
         self._keep_alive = keep_alive
         self._timeout = timeout
+        self._pause = pause
         fields = b"Host: 127.0.0.1\r\n" + (b"" if keep_alive else b"Connection: close\r\n")
         self._request = b"GET / HTTP/1.1\r\n" + fields + b"\r\n"
         # What changes.
@@ -79,6 +94,10 @@ class Load:
         self._clients = [_Client() for _ in range(connections)]
         self._by_descriptor: dict[int, _Client] = {}
         self._resting: deque[tuple[float, _Client]] = deque((0.0, client) for client in self._clients)
+        self._thinking: list[tuple[float, int, _Client]] = []
+        """A heap: when each asks again, and a number, because clients have no order."""
+        self._numbers = itertools.count()
+        self._random = random.Random(connections)
         self._heads: dict[bytes, tuple[int, int, bool] | None] = {}
         self.forget()
 
@@ -106,7 +125,10 @@ class Load:
         end = now + seconds
         scan = now + _SCAN
         while now < end:
-            for descriptor, _ in poll(min(_REST, end - now), 1024):
+            wait = min(_REST, end - now)
+            if self._thinking:
+                wait = min(wait, max(0.0, self._thinking[0][0] - now))
+            for descriptor, _ in poll(wait, 1024):
                 client = clients[descriptor]
                 if client.sent:
                     self._receive(client)
@@ -115,6 +137,8 @@ class Load:
             now = clock()
             while self._resting and self._resting[0][0] <= now:
                 self._connect(self._resting.popleft()[1])
+            while self._thinking and self._thinking[0][0] <= now:
+                self._ask(heapq.heappop(self._thinking)[2])
             if now >= scan:
                 scan = now + _SCAN
                 self._give_up(now - self._timeout)
@@ -143,7 +167,24 @@ class Load:
 
     # A connection's life.
 
+    def _think(self, client: _Client) -> None:
+        client.thinks = True
+        due = time.perf_counter() + self._random.expovariate(1 / self._pause)
+        heapq.heappush(self._thinking, (due, next(self._numbers), client))
+
+    def _ask(self, client: _Client) -> None:
+        client.thinks = False
+        if not client.connected:
+            self._connect(client)
+            return
+        client.start = time.perf_counter()
+        try:
+            client.sock.send(self._request)
+        except OSError:
+            self._fail(client, "reset")
+
     def _connect(self, client: _Client) -> None:
+        client.connected = True
         client.received = b""
         client.sent = client.answered = False
         client.start = time.perf_counter()
@@ -180,9 +221,12 @@ class Load:
         except OSError:
             data = None
         if not data:
-            if client.answered:
+            if client.answered or client.thinks:
                 self._close(client)
-                self._connect(client)
+                if not self._pause:
+                    self._connect(client)
+                elif not client.thinks:
+                    self._think(client)
             else:
                 self._fail(client, "reset" if data is None else "closed early")
             return
@@ -196,7 +240,7 @@ class Load:
         parsed = self._heads.get(head)
         if parsed is None:
             parsed = self._parse(head)
-        if parsed is None or client.answered:
+        if parsed is None or client.answered or client.thinks:
             self._fail(client, "malformed")
             return
         status, length, last = parsed
@@ -213,6 +257,9 @@ class Load:
         client.received = b""
         if last or not self._keep_alive:
             client.answered = True
+            return
+        if self._pause:
+            self._think(client)
             return
         client.start = now
         try:
@@ -239,39 +286,42 @@ class Load:
 
     def _give_up(self, before: float) -> None:
         for client in list(self._by_descriptor.values()):
-            if client.start < before:
+            if client.start < before and not client.thinks:
                 self._fail(client, "not closed" if client.answered else "timeout")
 
     def _fail(self, client: _Client, kind: str) -> None:
         self._errors[kind] += 1
         self._close(client)
-        self._resting.append((time.perf_counter() + _REST, client))
+        if not client.thinks:  # else it connects when it asks
+            self._resting.append((time.perf_counter() + _REST, client))
 
     def _close(self, client: _Client) -> None:
+        client.connected = False
         del self._by_descriptor[client.sock.fileno()]
         client.sock.close()  # which also takes it out of the epoll set
 
 
 def measure(port: int, connections: int, keep_alive: bool, *, warmup: float, duration: float, timeout: float = 10.0,
-            watch: int | None = None) -> Result:
+            pause: float = 0.0, watch: int | None = None) -> Result:
     """Load 127.0.0.1:`port` for `warmup` seconds, which do not count, and `duration` seconds, which do.
 
     A warm-up is longer, by a second at most, if a client has not been answered yet: a server that is late with its
     first answers is not the same as one that leaves clients without any. No warm-up (0) stays none.
 
-    watch: the process whose CPU time is taken at both ends of the time that counts.
+    watch: the process whose CPU time is taken at both ends of the time that counts, and that of all it has forked.
     """
-    with Load(port, connections, keep_alive, timeout) as load:
+    watched = [] if watch is None else tree(watch)
+    with Load(port, connections, keep_alive, timeout, pause) as load:
         load.run(warmup)
         end = time.perf_counter() + (_LONGEST_START if warmup else 0.0)
         while load.unanswered() and time.perf_counter() < end:
             load.run(0.05)
         load.forget()
         began, own = time.perf_counter(), time.process_time()
-        server = None if watch is None else process_clock(watch)
+        server = cpu_seconds(watched)
         load.run(duration)
-        server = None if watch is None or server is None else process_clock(watch) - server
-        return load.result(time.perf_counter() - began, time.process_time() - own, server)
+        passed, own, server = time.perf_counter() - began, time.process_time() - own, cpu_seconds(watched) - server
+        return load.result(passed, own, server if watched else None)
 
 
 def main() -> None:
@@ -282,11 +332,14 @@ def main() -> None:
     parser.add_argument("--warmup", type=float, default=0.3, help="seconds that do not count")
     parser.add_argument("--duration", type=float, default=2.0, help="seconds that do")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a client waits for one response")
+    parser.add_argument("--pause", type=float, default=0.0, metavar="MS",
+                        help="milliseconds that each client pauses after an answer, on average")
     parser.add_argument("--watch", type=int, metavar="PID", help="a process whose CPU time to take")
     options = parser.parse_args()
     gc.disable()  # nothing here makes cycles, and a collection would look like a slow server
     result = measure(options.port, options.connections, not options.no_keep_alive, warmup=options.warmup,
-                     duration=options.duration, timeout=options.timeout, watch=options.watch)
+                     duration=options.duration, timeout=options.timeout, pause=options.pause / 1e3,
+                     watch=options.watch)
     print(json.dumps(asdict(result)))
 
 

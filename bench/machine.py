@@ -11,11 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.children import ROOT
-from bench.result import process_clock
+from bench.processes import cpu_seconds
 
 __all__ = ["Noise", "describe", "measured_sleep_ms", "one_line"]
 
@@ -63,16 +64,17 @@ def measured_sleep_ms(asked_ms: float) -> float:
 class Noise:
     """Who else had a core, since this object was made: other processes, and the hypervisor.
 
-    core: which; None: all of them. pid: the process whose core it is meant to be.
+    core: which; None: all of them. pids: the processes whose core it is meant to be; none: this one, and its children
+    that have ended by the time that `share` is called.
     """
 
-    def __init__(self, core: int | None, pid: int) -> None:
+    def __init__(self, core: int | None, pids: Sequence[int] = ()) -> None:
         self._line = "cpu" if core is None else f"cpu{core}"
-        self._pid = pid
+        self._pids = pids
         self._start = self._now()
 
     def share(self) -> float:
-        """Their share of the core's time, from 0 to 1. OSError if the process has ended."""
+        """Their share of the core's time, from 0 to 1."""
         total, busy, own = (now - then for now, then in zip(self._now(), self._start, strict=True))
         return round(max(0.0, busy - own) / total, 3) if total > 0 else 0.0
 
@@ -84,8 +86,14 @@ class Noise:
                 ticks = [int(field) for field in fields[:8]]  # the rest is contained in these
                 second = os.sysconf("SC_CLK_TCK")
                 idle = ticks[3] + ticks[4]
-                return sum(ticks) / second, (sum(ticks) - idle) / second, process_clock(self._pid)
+                return sum(ticks) / second, (sum(ticks) - idle) / second, self._own()
         return 0.0, 0.0, 0.0
+
+    def _own(self) -> float:
+        if self._pids:
+            return cpu_seconds(self._pids)
+        usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _cpu_model() -> str:

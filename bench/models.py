@@ -7,46 +7,93 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from taskmaster import (
+    EventLoopTaskmaster,
     PooledTaskmaster,
     RecyclingTaskmaster,
     SingleThreadedTaskmaster,
     Taskmaster,
     ThreadPerConnectionTaskmaster,
 )
+from taskmaster.prefork import PreforkTaskmaster
+from taskmaster.threaded import Inline
 
-__all__ = ["MODELS", "Model", "find_model"]
+__all__ = ["MODELS", "OFFLOADED", "PROCESSES", "Model", "find_model", "names_of"]
+
+OFFLOADED = 16
+"""Threads that run the handlers of the event loop which is not to run them itself."""
+PROCESSES = 2
+"""Worker processes of prefork, if nobody says how many."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model: what to call, and the argument that takes its capacity (None: it has none)."""
+    """One model: what to call, and with which arguments."""
 
     name: str
     factory: Callable[..., Taskmaster]
     capacity_argument: str | None
+    """Takes the capacity; None: it has none."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments, always the same."""
+    text: str = ""
+    """How the call is written, "{}" standing for the capacity; empty: as the arguments are."""
 
-    def make(self, capacity: int) -> Taskmaster:
-        """A taskmaster with room for `capacity` connections at once if it can be told; all else is its default."""
-        return self.factory(**({self.capacity_argument: capacity} if self.capacity_argument else {}))
+    def make(self, capacity: int, *, exactly: bool = False, **more: Any) -> Taskmaster:
+        """A taskmaster with room for `capacity` connections at once if it can be told; all else is its default.
+
+        exactly: all threads are there from the start. more: further arguments, but for those that it does not have.
+        """
+        known = inspect.signature(self.factory).parameters
+        arguments = {self.capacity_argument: capacity} if self.capacity_argument else {}
+        if exactly:
+            more["standby"] = capacity
+        return self.factory(**arguments, **self.settings, **{name: more[name] for name in more if name in known})
 
     def spelled(self, capacity: int) -> str:
-        """How `make` makes it: "PooledTaskmaster(threads=128)"."""
-        argument = f"{self.capacity_argument}={capacity}" if self.capacity_argument else ""
-        return f"{getattr(self.factory, '__name__', self.name)}({argument})"
+        """How `make` makes it: "PooledTaskmaster(threads=128, idle='hold')"."""
+        if self.text:
+            return self.text.format(capacity)
+        arguments = {self.capacity_argument: capacity} if self.capacity_argument else {}
+        said = ", ".join(f"{name}={value!r}" for name, value in {**arguments, **self.settings}.items())
+        return f"{getattr(self.factory, '__name__', self.name)}({said})"
+
+
+def _loop_with_threads() -> Taskmaster:
+    return EventLoopTaskmaster(offload=ThreadPoolExecutor(OFFLOADED))  # whose threads end with the process
+
+
+def _prefork(*, room: int, standby: int | None = None, inline: Inline = "fair", processes: int = PROCESSES
+             ) -> Taskmaster:
+    each = -(-room // processes)
+    return PreforkTaskmaster(RecyclingTaskmaster(standby=None if standby is None else each, max_thread_count=each,
+                                                 idle="park", inline=inline), processes)
 
 
 MODELS = {model.name: model for model in (
     Model("single", SingleThreadedTaskmaster, None),
     Model("thread", ThreadPerConnectionTaskmaster, "max_thread_count"),
-    Model("pool", PooledTaskmaster, "threads"),
-    Model("recycling", RecyclingTaskmaster, "max_thread_count"),
+    Model("pool-hold", PooledTaskmaster, "threads", {"idle": "hold"}),
+    Model("pool-park", PooledTaskmaster, "threads", {"idle": "park"}),
+    Model("recycling-hold", RecyclingTaskmaster, "max_thread_count", {"idle": "hold"}),
+    Model("recycling-park", RecyclingTaskmaster, "max_thread_count", {"idle": "park"}),
+    Model("loop", EventLoopTaskmaster, None),
+    Model("loop-threads", _loop_with_threads, None,
+          text=f"EventLoopTaskmaster(offload=ThreadPoolExecutor({OFFLOADED}))"),
+    Model("prefork", _prefork, "room",
+          text=f"PreforkTaskmaster(RecyclingTaskmaster(idle='park', ...), processes={PROCESSES}) for {{}} together"),
 )}
 """In the order of the course, which is that of every table and picture."""
+
+
+def names_of(word: str) -> list[str]:
+    """The models that `word` on a command line stands for: one, or all that begin with it: "recycling" for both."""
+    return [name for name in MODELS if word not in MODELS and name.startswith(f"{word}-")] or [word]
 
 
 def find_model(name: str) -> Model:

@@ -1,7 +1,7 @@
 """Figures as a picture: a small chart for each load, a bar for each model, the same scale in every chart of a kind.
 
-Needs matplotlib, which nothing else here does. Colours are Okabe and Ito's, which the colour-blind can tell apart, and
-always the same for a model. Bars begin at zero. A bar that must not be compared is pale and hatched, and says why.
+Needs matplotlib, which nothing else here does. Colours are Okabe and Ito's, which the colour-blind can tell apart,
+and always the same for a model. Bars begin at zero. A bar that must not be compared is pale and hatched, and says why.
 """
 
 from __future__ import annotations
@@ -20,14 +20,20 @@ __all__ = ["MISSING", "draw"]
 
 MISSING = "No picture: matplotlib is not installed. pip install matplotlib, or in the checkout: pip install -e .[bench]"
 
-_COLOURS = {"single": "#999999", "thread": "#D55E00", "pool": "#0072B2", "recycling": "#009E73"}
+_COLOURS = {"single": "#999999", "thread": "#D55E00", "pool-hold": "#0072B2", "pool-park": "#56B4E9",
+            "recycling-hold": "#009E73", "recycling-park": "#80CFB9", "loop": "#E69F00", "loop-threads": "#F0E442",
+            "prefork": "#CC79A7"}
 _IN_WORDS = {
     "single": "one thread does everything",
     "thread": "a new thread for each connection",
     "pool": "one thread accepts, workers serve",
     "recycling": "every thread accepts and serves",
+    "-hold, -park": "what a thread does with a connection that is idle",
+    "loop": "one thread serves all at once",
+    "loop-threads": "the same, and handlers have threads",
+    "prefork": "recycling-park in two processes",
 }
-_OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_OTHERS = ("#000000", "#882255", "#44AA99", "#AA4499")
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,11 @@ def _end(one: Figures, measure: _Measure) -> float:
 
 
 def _explained(models: list[str]) -> list[str]:
-    known = [f"{model}: {_IN_WORDS[model]}" for model in models if model in _IN_WORDS]
-    return [";  ".join(known),
+    shown = {*models, *(model.partition("-")[0] for model in models)}
+    if any(model.endswith(("-hold", "-park")) for model in models):
+        shown.add("-hold, -park")
+    known = [f"{name}: {words}" for name, words in _IN_WORDS.items() if name in shown]
+    return [*(";  ".join(known[first:first + 3]) for first in range(0, len(known), 3)),
             "Thin line: from the lowest to the highest round. Hatched: compares with nothing, for the reason in it."]
 
 

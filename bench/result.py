@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Result", "percentile", "process_clock"]
+__all__ = ["Result", "fairness", "percentile", "process_clock"]
 
 
 @dataclass
@@ -33,12 +34,21 @@ class Result:
     generator_share: float
     """This process' CPU time over the time that passed: near 1, it is this process that was measured."""
     server_cpu: float | None
-    """CPU seconds, user and system, that the watched process used. None: none was watched."""
+    """CPU seconds, user and system, that the watched process and its children used. None: none was watched."""
 
 
 def percentile(ascending: list[float], percent: float) -> float:
     """The smallest of the values that `percent` of them do not exceed; 0.0 if there are none."""
     return ascending[max(0, math.ceil(len(ascending) * percent / 100) - 1)] if ascending else 0.0
+
+
+def fairness(shares: Sequence[float]) -> float:
+    """Jain's index of how evenly something is shared: 1 if all have the same, 1/n if one of n has all; 0.0 of nothing.
+
+    Jain, Chiu and Hawe, "A Quantitative Measure of Fairness and Discrimination", DEC-TR-301 (1984).
+    """
+    squares = len(shares) * sum(share * share for share in shares)
+    return sum(shares) ** 2 / squares if squares else 0.0
 
 
 def process_clock(pid: int) -> float:

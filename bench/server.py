@@ -1,20 +1,26 @@
 """The server under test: one process, one model, one handler; it ends when its standard input closes.
 
-    python -m bench.server --model recycling --sleep 0.1          milliseconds that the handler sleeps
+    python -m bench.server --model recycling-park --sleep 0.1     milliseconds that the handler sleeps
 
-It prints its port on a line of its own as soon as it listens, and nothing else until the end: it measures nothing while
-it serves, its parent does that from outside. At the end comes one line of JSON: what the taskmaster counted.
+It prints its port on a line of its own as soon as it listens. For each line on its standard input it prints one of
+JSON, with what its taskmaster has counted and what Python has allocated; else it measures nothing while it serves, its
+parent does that from outside. At the end comes one more line: what has become of it all.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
+import tracemalloc
+from typing import Any
 
-from acceptor import Acceptor
-from bench.models import find_model
+from acceptor import Acceptor, Request, Timeouts
+from bench.hostile import BIG
+from bench.models import MODELS, find_model
+from bench.processes import raise_open_files
 from handlers import delay, hello, spin
 
 __all__ = ["main"]
@@ -24,35 +30,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.server", description="The server under test; ends with its "
                                      "standard input (Ctrl-D).")
     add = parser.add_argument
-    add("--model", default="recycling", help="single, thread, pool, recycling or pkg.mod:Class (default: recycling)")
+    add("--model", default="recycling-park", metavar="NAME",
+        help=f"{', '.join(MODELS)} or pkg.mod:Class (default: recycling-park)")
     add("--capacity", type=int, default=128, metavar="N", help="connections it has room for (default: 128)")
+    add("--exactly", action="store_true", help="so many threads, all of them from the start")
+    add("--queue", type=int, metavar="N", help="connections that may wait, where the model has a queue")
+    add("--inline", choices=("fair", "always", "never"), help="whether a thread that parks goes on with its connection")
+    add("--processes", type=int, metavar="N", help="worker processes (prefork)")
     add("--sleep", type=float, default=0.0, metavar="MS", help="milliseconds the handler sleeps; 0: none at all")
     add("--spin", type=float, default=0.0, metavar="MS", help="milliseconds of CPU it burns instead")
+    add("--big", action="store_true", help="it answers /big with 40 MB, and reads what it is sent: see bench hostile")
     add("--port", type=int, default=0, help="default: any free one")
+    add("--keep-alive", type=float, default=Timeouts.keep_alive, metavar="S", help="seconds a connection may be idle")
+    add("--trace-memory", action="store_true", help="count what Python allocates, which makes it slow")
     options = parser.parse_args()
     # Nothing at all for 0: even time.sleep(0) costs a system call and some 50 us.
-    handler = (spin(options.spin / 1e3) if options.spin else delay(options.sleep / 1e3) if options.sleep else hello)
+    handler = (spin(options.spin / 1e3) if options.spin else delay(options.sleep / 1e3) if options.sleep else
+               _small_or_big if options.big else hello)
+    more = {"inline": options.inline, "processes": options.processes, "queue_size": options.queue}
+    more = {name: value for name, value in more.items() if value is not None}
     try:
-        taskmaster = find_model(options.model).make(options.capacity)
+        taskmaster = find_model(options.model).make(options.capacity, exactly=options.exactly, **more)
     except ValueError as error:
         parser.error(str(error))
+    raise_open_files()
+    if options.trace_memory:
+        tracemalloc.start()
 
-    acceptor = Acceptor(handler, port=options.port, taskmaster=taskmaster).start()
+    acceptor = Acceptor(handler, port=options.port, taskmaster=taskmaster,
+                        timeouts=Timeouts(keep_alive=options.keep_alive)).start()
+
+    def counted() -> dict[str, Any]:
+        now = taskmaster.snapshot()
+        return {"threads": {state.word: count for state, count in now.threads.items() if count},
+                "accepted": now.accepted, "served": now.served, "refused": now.refused, "parked": now.parked,
+                "queued": now.queued, "grown": dict(now.grown), "shrunk": dict(now.shrunk)}
+
     print(acceptor.port, flush=True)
     try:
-        sys.stdin.read()  # until the parent closes it, or is no more
+        for _ in sys.stdin:  # until the parent closes it, or is no more
+            gc.collect()
+            print(json.dumps({**counted(), "allocated": tracemalloc.get_traced_memory()[0]}), flush=True)
     except KeyboardInterrupt:
         pass
-    running = taskmaster.snapshot()
+    threads = counted()["threads"]
     report = acceptor.stop(deadline=1.0)
-    ended = taskmaster.snapshot()
-    print(json.dumps({
-        "threads": {state.value: count for state, count in running.threads.items() if count},
-        "accepted": ended.accepted, "served": ended.served, "refused": ended.refused,
-        "grown": dict(ended.grown), "shrunk": dict(ended.shrunk),
-        "cpu_seconds": time.process_time(),
-        "cut": list(report.cut), "stuck": list(report.stuck),
-    }))
+    print(json.dumps({**counted(), "threads": threads, "cpu_seconds": time.process_time(),
+                      "cut": list(report.cut), "stuck": list(report.stuck)}))
+
+
+def _small_or_big(request: Request) -> bytes:
+    request.body.read()
+    return bytes(BIG) if request.path == "/big" else b"Hello"
 
 
 if __name__ == "__main__":

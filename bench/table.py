@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.cells import Figures, same_load
 
@@ -36,7 +36,7 @@ def problems(one: Figures) -> str:
     return ", ".join(said) or "-"
 
 
-def grid(rows: list[tuple[str, ...]]) -> str:
+def grid(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows as aligned columns, indented: the first column and the last two to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = {0, len(widths) - 2, len(widths) - 1}

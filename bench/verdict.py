@@ -2,8 +2,13 @@
 
 What was expected, before anything was measured (bench/README.md argues it):
   1. Without keep-alive, recycling and pool answer at least twice as much as a thread per connection.
-  2. With keep-alive, those three are within 25 % of each other.
+  2. With keep-alive, those three are within 25 % of each other, if each holds its connections.
   3. A connection costs the server the least CPU with one thread, then with recycling, then pool, then a thread each.
+  4. With keep-alive, parking costs recycling at most half as much CPU again for an answer as holding does; and the pool
+     more than recycling, since it hands over every request and not every connection.
+  5. The event loop costs the least CPU of all that serve everybody, if the handler does not sleep; if it sleeps for a
+     millisecond, the loop answers no more than one in each, and threads for the handlers give at least five times that.
+  6. On one core two processes give nothing: within 25 % of the CPU that the one process of recycling-park needs.
 Nothing is tuned to make these hold, and a model that left clients without an answer is not compared with any.
 """
 
@@ -15,15 +20,21 @@ from itertools import pairwise
 
 from bench.cells import Figures, same_load
 from bench.table import problems
+from bench.verdict_scaling import scaling
 
 __all__ = ["verdict"]
 
-_THREE = ("thread", "pool", "recycling")
+_THREE = ("thread", "pool-hold", "recycling-hold")
 _MECHANISM = {
     "single": "nothing to wake and nothing to share",
     "thread": "a thread is started, and ended, for each connection",
-    "pool": "the accepting thread hands each connection to a worker, which has to be woken for it",
-    "recycling": "the thread that accepts also serves: no thread is started, no connection handed over",
+    "pool-hold": "the accepting thread hands each connection to a worker, which has to be woken for it",
+    "pool-park": "a hand-off as well, and another if the request is not there yet",
+    "recycling-hold": "the thread that accepts also serves: no thread is started, no connection handed over",
+    "recycling-park": "the same, unless the request is not there yet: then it is parked",
+    "loop": "one thread, which looks after everybody at once",
+    "loop-threads": "each request is handed to another thread, and its response comes back to the loop",
+    "prefork": "recycling-park in each of two processes, which have one core here",
 }
 _CLEAR = 1.05
 """A lead by less than this factor is none, nor is one where the rounds of the two overlap."""
@@ -40,6 +51,7 @@ def verdict(all_figures: Iterable[Figures], measured_sleep_ms: Mapping[str, floa
         ("The claims that were to be checked", _claims(every)),
         ("Who answered most", [_winner(group) for group in same_load(every)]),
         ("Why: the price of a connection", _price(every)),
+        ("Parking, the event loop, processes", scaling(every)),
         ("What a model could not do", _failures(every, measured_sleep_ms or {})),
         ("How far to trust this", _trust(every)),
     ]
@@ -59,13 +71,13 @@ def _claims(every: list[Figures]) -> list[str]:
                 lines.append(_same_with_keep_alive(group[0].cell.load, *(three[model] for model in _THREE)))
             else:
                 lines.append(_twice_without(group[0].cell.load, *(three[model] for model in _THREE)))
-    return lines or ["Not checked: they compare thread, pool and recycling, which must all be among --models."]
+    return lines or [f"Not checked: they compare {', '.join(_THREE)}, which must all be among --models."]
 
 
 def _twice_without(load: str, thread: Figures, pool: Figures, recycling: Figures) -> str:
     factor = min(pool.rate, recycling.rate) / thread.rate
     line = (f'{load}: "recycling and pool answer at least twice as much as thread" {_holds(factor >= 2)} here: '
-            f"recycling {recycling.rate / thread.rate:.2f} x, pool {pool.rate / thread.rate:.2f} x thread's "
+            f"recycling-hold {recycling.rate / thread.rate:.2f} x, pool-hold {pool.rate / thread.rate:.2f} x thread's "
             f"{thread.rate:,.0f} a second.")
     least = min(pool.low, recycling.low) / thread.high
     most = min(pool.high, recycling.high) / thread.low if thread.low else factor
@@ -125,7 +137,7 @@ def _price(every: list[Figures]) -> list[str]:
         if "single" in costs:
             lines += [_extra(one, costs["single"]) for one in group
                       if one.cell.model in costs and one.cell.model != "single"]
-        order = [model for model in ("single", "recycling", "pool", "thread") if model in costs]
+        order = [model for model in ("single", "recycling-hold", "pool-hold", "thread") if model in costs]
         lines += [f"This is NOT THE ORDER EXPECTED: {cheap} was expected to be cheaper than {dear}, and cost "
                   f"{costs[cheap] - costs[dear]:.0f} us more."
                   for cheap, dear in pairwise(order) if costs[cheap] > 1.1 * costs[dear]]
@@ -144,8 +156,8 @@ def _shrinking_factor(every: list[Figures]) -> list[str]:
     for one in every:
         if not one.cell.keep_alive and not one.unfit and one.cpu_us:
             costs.setdefault(one.cell.sleep_ms, {})[one.cell.model] = one.cpu_us
-    both = {sleep_ms: (of["thread"], of["recycling"]) for sleep_ms, of in costs.items()
-            if {"thread", "recycling"} <= of.keys()}
+    both = {sleep_ms: (of["thread"], of["recycling-hold"]) for sleep_ms, of in costs.items()
+            if {"thread", "recycling-hold"} <= of.keys()}
     if 0.0 not in both:
         return []
     thread, recycling = both.pop(0.0)
@@ -155,9 +167,9 @@ def _shrinking_factor(every: list[Figures]) -> list[str]:
               if dear > 1.1 * recycling and other / dear < 0.9 * factor]
     if not shrunk:
         return []
-    return [("A handler that sleeps has to be woken, in every model, and that costs too. Recycling's answer costs "
-             f"{recycling:.0f} us without a sleep (thread's {factor:.1f} x that), {', '.join(shrunk)}: the more of the "
-             "cost is common to all models, the smaller the factor between them.")]
+    return [("A handler that sleeps has to be woken, in every model, and that costs too. An answer of recycling-hold "
+             f"costs {recycling:.0f} us without a sleep (thread's {factor:.1f} x that), {', '.join(shrunk)}: the more "
+             "of the cost is common to all models, the smaller the factor between them.")]
 
 
 def _extra(one: Figures, single: float) -> str:
@@ -170,12 +182,13 @@ def _extra(one: Figures, single: float) -> str:
 
 
 _TROUBLE: list[tuple[Callable[[Figures], bool], str]] = [
-    (lambda one: bool(one.starved) and one.threads == 1,
+    (lambda one: bool(one.starved) and one.threads == 1 and one.little < 2,
      ("Its only thread stays with a client for as long as that client stays, and all others wait outside. The figures "
       "are those of the few that were served: they compare with nothing, and those who waited are not in the p99.")),
-    (lambda one: bool(one.starved) and one.threads != 1,
+    (lambda one: bool(one.starved) and not (one.threads == 1 and one.little < 2),
      ("It had the connections of these clients, or could have had them, and did not get round to them in that time: "
-      "look at threads, and at what they wait for (the GIL, one for all, is the first suspect).")),
+      "look at threads, and at what they wait for (the GIL, one for all, is the first suspect; of an event loop, the "
+      "handler).")),
     (lambda one: not one.starved and 0 < one.little < one.connections / 2,
      "By X·R, fewer than half of the connections were in service at a time; no latency shows it."),
     (lambda one: bool(one.non_2xx), "The model was full, or its handler failed: such responses are no throughput."),
@@ -195,8 +208,10 @@ def _failures(every: list[Figures], measured_sleep_ms: Mapping[str, float]) -> l
         lines += [f"{what} ({'; '.join(loads)})." for what, loads in cells.items()]
         if cells:
             lines[-1] += f" {meaning}"
-    slow = [one for one in every if one.cell.model == "single" and one.cell.sleep_ms and one.rate]
-    if slow:
+    for model in ("single", "loop"):
+        slow = [one for one in every if one.cell.model == model and one.cell.sleep_ms and one.rate]
+        if not slow:
+            continue
         one = max(slow, key=lambda one: (one.cell.sleep_ms, not one.cell.keep_alive))
         sleep = measured_sleep_ms.get(f"{one.cell.sleep_ms:g}", one.cell.sleep_ms)
         lines.append(f"{one.cell}: {one.rate:,.0f} a second. While its one thread sleeps nobody is served, so it "
@@ -227,4 +242,4 @@ def _trust(every: list[Figures]) -> list[str]:
 
 
 def _wrapped(line: str) -> str:
-    return textwrap.fill(line, 116, initial_indent="  - ", subsequent_indent="    ")
+    return textwrap.fill(line, 116, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 
 from bench.children import running
-from bench.result import Result, process_clock
+from bench.processes import cpu_seconds, tree
+from bench.result import Result
 
 __all__ = ["MISSING", "installed", "measure", "parse"]
 
@@ -39,11 +40,12 @@ def measure(port: int, connections: int, keep_alive: bool, *, warmup: float, dur
         command += ["-H", "Connection: close"]
     if warmup:
         _run([*command, f"-d{math.ceil(warmup)}s", f"http://127.0.0.1:{port}/"], warmup, core, meanwhile)
-    server, own = process_clock(watch), _children_cpu()
+    watched = tree(watch)
+    server, own = cpu_seconds(watched), _children_cpu()
     start = time.perf_counter()
     text = _run([*command, f"-d{math.ceil(duration)}s", f"http://127.0.0.1:{port}/"], duration, core, meanwhile)
     passed = time.perf_counter() - start
-    return parse(text, (_children_cpu() - own) / passed, process_clock(watch) - server)
+    return parse(text, (_children_cpu() - own) / passed, cpu_seconds(watched) - server)
 
 
 def parse(text: str, generator_share: float, server_cpu: float | None) -> Result:

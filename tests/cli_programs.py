@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.clients import PATIENCE, RawClient, request
 
-__all__ = ["ROOT", "Program", "clean_environ", "get", "run", "running"]
+__all__ = ["ROOT", "Program", "clean_environ", "get", "run", "running", "wait_for_content"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,3 +119,11 @@ def get(port: int, target: str = "/") -> bytes:
         response = client.read_response()
     assert response.status == 200, response
     return response.body
+
+
+def wait_for_content(path: Path, text: str, times: int = 1) -> None:
+    """Wait until `text` is in the file at `path` so many times."""
+    end = time.monotonic() + PATIENCE
+    while not (path.exists() and path.read_text().count(text) >= times):
+        assert time.monotonic() < end, f"waited in vain for {text!r} ({times} times) in {path.name}"
+        time.sleep(0.01)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,11 +18,13 @@ import pytest
 from hypothesis import settings
 
 import acceptor.acceptor
+import acceptor.connection
 import acceptor.run
 import acceptor.watcher
 from acceptor import Acceptor, Handler, StopReport
 from acceptor.connection import Connection
 from taskmaster import (
+    EventLoopTaskmaster,
     PooledTaskmaster,
     RecyclingTaskmaster,
     SingleThreadedTaskmaster,
@@ -30,7 +33,7 @@ from taskmaster import (
 )
 from tests.clients import PATIENCE, RawClient
 
-for module in (acceptor.acceptor, acceptor.run, acceptor.watcher):
+for module in (acceptor.acceptor, acceptor.connection, acceptor.run, acceptor.watcher):
     vars(module)["TICK"] = 0.05
 """Seconds. What waits for the next tick, as a stop for idle connections, need not take half a second in each test."""
 
@@ -46,24 +49,40 @@ class Model:
     make: Callable[[], Taskmaster]
     concurrent: bool
     """It serves more than one connection at a time."""
+    buffers: bool = False
+    """A handler is called when its request's body has come whole."""
+    offloads: bool = False
+    """Handlers run on threads that are not the taskmaster's."""
 
     def __call__(self) -> Taskmaster:
         return self.make()
 
 
+def _offloading() -> Taskmaster:
+    _EXECUTORS.append(ThreadPoolExecutor(16, "offload"))
+    return EventLoopTaskmaster(offload=_EXECUTORS[-1])
+
+
+_EXECUTORS: list[ThreadPoolExecutor] = []
+"""Made in the current test: see `model`."""
+
 MODELS = [
+    Model("loop", EventLoopTaskmaster, concurrent=False, buffers=True),
+    Model("offloading", _offloading, concurrent=True, buffers=True, offloads=True),
     Model("single", SingleThreadedTaskmaster, concurrent=False),
     Model("per_connection", lambda: ThreadPerConnectionTaskmaster(max_thread_count=16), concurrent=True),
-    Model("pooled", lambda: PooledTaskmaster(threads=4, queue_size=16), concurrent=True),
-    Model("recycling", lambda: RecyclingTaskmaster(standby=2, max_thread_count=16), concurrent=True),
+    Model("pooled", lambda: PooledTaskmaster(threads=4, queue_size=16, idle="park"), concurrent=True),
+    Model("recycling", lambda: RecyclingTaskmaster(standby=2, max_thread_count=16, idle="park"), concurrent=True),
 ]
 
 
 @pytest.fixture(params=MODELS, ids=lambda model: model.name)
-def model(request: pytest.FixtureRequest) -> Model:
-    """Each of the four models in turn."""
+def model(request: pytest.FixtureRequest) -> Iterator[Model]:
+    """Each of the models in turn."""
     assert isinstance(request.param, Model)
-    return request.param
+    yield request.param
+    while _EXECUTORS:
+        _EXECUTORS.pop().shutdown()
 
 
 class WatchedAcceptor(Acceptor):
@@ -78,9 +97,30 @@ class WatchedAcceptor(Acceptor):
         try:
             super().process_connection(connection)
         finally:
-            with self._one_over:
-                self._over += 1
-                self._one_over.notify_all()
+            self._count()
+
+    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
+        idle = False
+        try:
+            idle = super().process_until_idle(connection, go_on)
+        finally:
+            if not idle:
+                self._count()
+        return idle
+
+    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
+        idle = False
+        try:
+            idle = super().process_without_waiting(connection, offload)
+        finally:
+            if not idle:
+                self._count()
+        return idle
+
+    def _count(self) -> None:
+        with self._one_over:
+            self._over += 1
+            self._one_over.notify_all()
 
     def wait_until_over(self, count: int) -> None:
         """Wait until `count` connections have been processed to their end since the start."""
@@ -168,6 +208,7 @@ class Server:
             (snapshot.thread_count == 0, "threads left in the taskmaster's books"),
             (self.acceptor.connection_count == 0, f"connections left: {self.acceptor.connection_count}"),
             (snapshot.queued == 0, "connections left in the queue"),
+            (snapshot.parked == 0, "connections left parked"),
             (snapshot.accepted == snapshot.served + snapshot.refused, "accepted is not served + refused"),
             (not bugs, f"logged as bugs of the server: {bugs}"),
         ]

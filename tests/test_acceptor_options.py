@@ -256,6 +256,7 @@ def test_forwarded_headers_are_believed_of_trusted_proxies_only(serve: Serve) ->
 def test_past_the_deadline_of_the_stop_a_detached_connection_is_shut_down_and_its_thread_joined(
         serve: Serve) -> None:
     ended: list[bytes] = []
+    end = Gate("the handler has seen the end")
     entered = Gate("the handler has been entered")
 
     def handler(request: Request) -> str:
@@ -264,6 +265,7 @@ def test_past_the_deadline_of_the_stop_a_detached_connection_is_shut_down_and_it
         entered.open()
         with detached.socket:
             ended.append(detached.socket.recv(100))
+        end.open()
         return "nobody reads this"
 
     server = serve(handler)
@@ -272,6 +274,7 @@ def test_past_the_deadline_of_the_stop_a_detached_connection_is_shut_down_and_it
     entered.pass_through()
     report = server.acceptor.stop(deadline=0.05)
     assert [cut.rpartition(" ")[2] for cut in report.cut] == ["(detached)"]
+    end.pass_through()  # where its thread is an executor's, nobody has joined it
     assert ended == [b""]
     assert not report.stuck
     server.acceptor._last_report = type(report)()  # it was meant to be cut

@@ -23,7 +23,7 @@ from bench.cells import Cell, Run, figures, read_runs
 from bench.children import ROOT, ChildError, running
 from bench.load import measure
 from bench.models import find_model
-from bench.result import Result, percentile, process_clock
+from bench.result import Result, fairness, percentile, process_clock
 from bench.table import render
 from bench.verdict import verdict
 from bench.waiting import OURS, STRATEGIES
@@ -70,9 +70,9 @@ def scripted(serve: Callable[[socket.socket], None], accept: bool = True) -> Ite
                 thread.join()
 
 
-def load(port: int, connections: int = 3, keep_alive: bool = True, duration: float = 0.2,
-         timeout: float = 10.0) -> Result:
-    return measure(port, connections, keep_alive, warmup=0.0, duration=duration, timeout=timeout)
+def load(port: int, connections: int = 3, keep_alive: bool = True, duration: float = 0.5, timeout: float = 10.0,
+         pause: float = 0.0) -> Result:
+    return measure(port, connections, keep_alive, warmup=0.0, duration=duration, timeout=timeout, pause=pause)
 
 
 def requests(sock: socket.socket) -> Iterator[bytes]:
@@ -215,6 +215,42 @@ def test_waiting_too_long_is_an_error() -> None:
     assert result.starved == 3
 
 
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_clients_that_pause_ask_less_often(keep_alive: bool) -> None:
+    connections = []
+
+    def serve(sock: socket.socket) -> None:
+        connections.append(sock)
+        for _ in requests(sock):
+            sock.sendall(HELLO)
+            if not keep_alive:
+                return
+
+    with scripted(serve) as port:
+        result = load(port, keep_alive=keep_alive, pause=0.05, duration=0.8)
+    assert 3 < result.ok < 150, "3 clients, a request each 50 ms, and less than a second"
+    assert (result.errors, result.starved) == ({}, 0)
+    assert len(connections) == 3 if keep_alive else result.ok <= len(connections) <= result.ok + 3
+
+
+def test_a_connection_that_is_closed_while_its_client_pauses_is_no_error() -> None:
+    def serve(sock: socket.socket) -> None:
+        next(requests(sock))
+        sock.sendall(HELLO)
+
+    with scripted(serve) as port:
+        result = load(port, pause=0.02, duration=0.8)
+    assert result.ok > 3
+    assert result.errors == {}
+
+
+def test_fairness() -> None:
+    assert fairness([5, 5, 5, 5]) == 1
+    assert fairness([8, 0, 0, 0]) == pytest.approx(0.25)
+    assert fairness([1, 3]) == pytest.approx(0.8)
+    assert fairness([]) == fairness([0, 0]) == 0
+
+
 def test_percentile() -> None:
     values = [float(n) for n in range(1, 101)]
     assert [percentile(values, percent) for percent in (50, 99, 100)] == [50.0, 99.0, 100.0]
@@ -284,14 +320,14 @@ def said(*runs: Run) -> str:
 
 
 def as_expected() -> list[Run]:
-    rates = {False: {"single": 10000, "thread": 4000, "pool": 8100, "recycling": 9900},
-             True: {"thread": 13000, "pool": 14000, "recycling": 15000}}
+    rates = {False: {"single": 10000, "thread": 4000, "pool-hold": 8100, "recycling-hold": 9900},
+             True: {"thread": 13000, "pool-hold": 14000, "recycling-hold": 15000}}
     return [run(model, rate + 10 * number, keep_alive, number=number, server_cpu=1.0)
             for number in (1, 2) for keep_alive, models in rates.items() for model, rate in models.items()]
 
 
 def test_figures_are_medians_over_the_rounds_in_the_order_of_the_course() -> None:
-    first, second, third = (run("pool", rate, number=n, p99_ms=rate / 100, errors={"reset": n}, starved=n)
+    first, second, third = (run("pool-hold", rate, number=n, p99_ms=rate / 100, errors={"reset": n}, starved=n)
                             for n, rate in enumerate((1000, 3000, 2000)))
     of_pool, of_single = figures([first, second, third, run("single", 10, keep_alive=True)])
     assert of_single.cell.model == "single", "keep-alive off comes first"
@@ -303,7 +339,7 @@ def test_figures_are_medians_over_the_rounds_in_the_order_of_the_course() -> Non
 
 
 def test_a_run_survives_its_line_of_json(tmp_path: Path) -> None:
-    runs = [run("single", 10, errors={"reset": 2}), Run(Cell("pool", True, 0.1), 2, 100, 128, failed="it died")]
+    runs = [run("single", 10, errors={"reset": 2}), Run(Cell("pool-hold", True, 0.1), 2, 100, 128, failed="it died")]
     (tmp_path / "runs.jsonl").write_text("".join(one.to_json() + "\n" for one in runs))
     assert read_runs(tmp_path) == runs
 
@@ -311,7 +347,7 @@ def test_a_run_survives_its_line_of_json(tmp_path: Path) -> None:
 def test_the_claims_when_they_hold() -> None:
     text = said(*as_expected())
     assert 'no sleep: "recycling and pool answer at least twice as much as thread" HOLDS here' in text
-    assert "recycling 2.47 x, pool 2.02 x thread's 4,015 a second" in text
+    assert "recycling-hold 2.47 x, pool-hold 2.02 x thread's 4,015 a second" in text
     assert 'no sleep: "the three are within 25 % of each other" HOLDS here' in text
     assert "the most is 15% above the least" in text
     assert "DOES NOT HOLD" not in text
@@ -319,8 +355,8 @@ def test_the_claims_when_they_hold() -> None:
 
 
 def test_the_claims_when_the_data_contradict_them() -> None:
-    text = said(run("thread", 5000), run("pool", 9999), run("recycling", 10001),
-                run("thread", 9000, True), run("pool", 6000, True), run("recycling", 9000, True))
+    text = said(run("thread", 5000), run("pool-hold", 9999), run("recycling-hold", 10001),
+                run("thread", 9000, True), run("pool-hold", 6000, True), run("recycling-hold", 9000, True))
     assert '"recycling and pool answer at least twice as much as thread" DOES NOT HOLD here' in text
     assert '"the three are within 25 % of each other" DOES NOT HOLD here' in text
     assert "the most is 50% above the least" in text
@@ -328,65 +364,91 @@ def test_the_claims_when_the_data_contradict_them() -> None:
 
 def test_the_claims_when_the_rounds_disagree() -> None:
     runs = [run(model, rate, number=number) for number, rates in enumerate(((4000, 9000, 9500), (4600, 8000, 9800)))
-            for model, rate in zip(("thread", "pool", "recycling"), rates, strict=True)]
+            for model, rate in zip(("thread", "pool-hold", "recycling-hold"), rates, strict=True)]
     assert "DOES NOT HOLD here" in said(*runs)
     assert "Not for sure: from round to round the lesser of them is anywhere from 1.74 to 2.25 x" in said(*runs)
 
 
 def test_claims_are_not_judged_on_models_that_leave_clients_out() -> None:
-    text = said(run("thread", 5000), run("pool", 90000, starved=92), run("recycling", 10001))
-    assert "cannot be judged, because of pool (92 of 100 clients got no answer at all)" in text
+    text = said(run("thread", 5000), run("pool-hold", 90000, starved=92), run("recycling-hold", 10001))
+    assert "cannot be judged, because of pool-hold (92 of 100 clients got no answer at all)" in text
     assert "HOLD here" not in text
-    assert "recycling, 10,001 a second" in text
-    assert "pool is left out, because 92 of 100 clients" in text
+    assert "recycling-hold, 10,001 a second" in text
+    assert "pool-hold is left out, because 92 of 100 clients" in text
     assert "which must all be among --models" in said(run("single", 10))
 
 
 def test_a_lead_smaller_than_the_noise_is_none() -> None:
-    assert "no clear lead over recycling" in said(run("pool", 1000), run("recycling", 970))
-    apart = [run("pool", 1000, number=1), run("pool", 2000, number=2), run("recycling", 1100, number=1)]
-    assert "no clear lead over recycling" in said(*apart)
-    assert "2.00 x recycling" in said(run("pool", 1000), run("recycling", 500))
+    assert "no clear lead over recycling-hold" in said(run("pool-hold", 1000), run("recycling-hold", 970))
+    apart = [run("pool-hold", 1000, number=1), run("pool-hold", 2000, number=2), run("recycling-hold", 1100, number=1)]
+    assert "no clear lead over recycling-hold" in said(*apart)
+    assert "2.00 x recycling-hold" in said(run("pool-hold", 1000), run("recycling-hold", 500))
 
 
 def test_the_price_of_a_connection_and_an_order_that_was_not_expected() -> None:
     text = said(run("single", 10000, server_cpu=0.5), run("thread", 10000, server_cpu=0.7),
-                run("pool", 10000, server_cpu=2.0))
-    assert "single 50 us, thread 70 us, pool 200 us" in text
-    assert "pool: 150 us more than the single thread (the accepting thread hands each connection to a worker" in text
+                run("pool-hold", 10000, server_cpu=2.0))
+    assert "single 50 us, thread 70 us, pool-hold 200 us" in text
+    assert "pool-hold: 150 us more than the single thread (the accepting thread hands each connection to" in text
     assert "Threads it started for each connection: 0.50" in text
-    assert "NOT THE ORDER EXPECTED: pool was expected to be cheaper than thread, and cost 130 us more" in text
+    assert "NOT THE ORDER EXPECTED: pool-hold was expected to be cheaper than thread, and cost 130 us more" in text
     assert "NOT THE ORDER EXPECTED" not in said(*as_expected())
 
 
 def test_why_a_factor_shrinks_when_the_handler_sleeps() -> None:
-    without = [run("thread", 10000, server_cpu=2.5), run("recycling", 10000, server_cpu=0.8)]
+    without = [run("thread", 10000, server_cpu=2.5), run("recycling-hold", 10000, server_cpu=0.8)]
     text = said(*without, run("thread", 10000, False, 1.0, server_cpu=2.8),
-                run("recycling", 10000, False, 1.0, server_cpu=1.6))
+                run("recycling-hold", 10000, False, 1.0, server_cpu=1.6))
     assert "costs 80 us without a sleep (thread's 3.1 x that), 160 us with 1 ms (1.8 x): the more" in text
     assert "smaller the factor" not in said(*without, run("thread", 10000, False, 1.0, server_cpu=2.5),
-                                            run("recycling", 10000, False, 1.0, server_cpu=0.8))
+                                            run("recycling-hold", 10000, False, 1.0, server_cpu=0.8))
 
 
 def test_what_went_wrong_is_said_and_explained() -> None:
     one_client = run("single", 7000, True, starved=99, mean_ms=0.14)
     one_client.threads = 1
-    dead = Run(Cell("pool", False, 0), 1, 100, 128, failed="it died")
-    text = said(one_client, dead, run("recycling", 100, non_2xx={"503": 12345}),
+    dead = Run(Cell("pool-hold", False, 0), 1, 100, 128, failed="it died")
+    text = said(one_client, dead, run("recycling-hold", 100, non_2xx={"503": 12345}),
                 run("thread", 100, errors={"reset": 3}), run("single", 800, False, 1.0),
                 run("my:Own", 100, False, 0.1, mean_ms=80.0, starved=None))
     assert "single: 99 of 100 clients got no answer at all (keep-alive on, no sleep). Its only thread stays" in text
-    assert "pool, keep-alive off, no sleep: failed, it died." in text
-    assert "recycling: 503: 12,345 (keep-alive off, no sleep). The model was full" in text
+    assert "pool-hold, keep-alive off, no sleep: failed, it died." in text
+    assert "recycling-hold: 503: 12,345 (keep-alive off, no sleep). The model was full" in text
     assert "thread: reset 3 (keep-alive off, no sleep). These requests got no response." in text
     assert "926 a second, as a sleep really takes 1.08 ms here" in text
     assert "my:Own: X·R is 8.0 with 100 connections (keep-alive off, sleep 0.1 ms). By X·R, fewer than half" in text
 
 
+def test_what_parking_the_loop_and_processes_cost_is_said() -> None:
+    text = said(*(run(model, 10000, True, server_cpu=cpu) for model, cpu in (
+        ("recycling-hold", 1.0), ("recycling-park", 1.4), ("pool-hold", 1.0), ("pool-park", 2.0), ("loop", 0.9),
+        ("prefork", 1.5))))
+    assert "recycling 140 us of CPU for an answer instead of 100 (1.40 x), and 1.00 x the answers; pool 200 us" in text
+    assert '"At most half as much CPU again in recycling" HOLDS here. "More in the pool" HOLDS here.' in text
+    assert '"the event loop costs the least CPU" HOLDS here: 90 us for an answer, and of the others' in text
+    assert '"on one core, two processes need the CPU of one, within 25 %" HOLDS here' in text
+    assert "DOES NOT HOLD" not in text
+    text = said(*(run(model, 10000, True, server_cpu=cpu) for model, cpu in (
+        ("recycling-hold", 1.0), ("recycling-park", 1.6), ("pool-hold", 1.0), ("pool-park", 1.0), ("loop", 1.1),
+        ("prefork", 2.5))))
+    assert text.count("DOES NOT HOLD here") == 4
+
+
+def test_what_threads_do_for_a_loop_whose_handler_sleeps_is_said() -> None:
+    text = said(run("loop", 900, True, 1.0), run("loop-threads", 4600, True, 1.0))
+    assert "the loop answers 900 a second if it runs the handlers itself, and 4,600 with threads for them, 5.1" in text
+    assert '"At least five times" HOLDS here' in text
+    assert "loop, keep-alive on, sleep 1 ms: 900 a second. While its one thread sleeps nobody is served" in text
+    assert '"At least five times" DOES NOT HOLD' in said(run("loop", 900, True, 1), run("loop-threads", 1000, True, 1))
+    late = run("loop", 900, True, 1.0, starved=20, mean_ms=80.0)
+    late.threads = 1
+    assert "did not get round to them in that time" in said(late), "it is no single thread that stays with its client"
+
+
 def test_how_far_to_trust_it_is_said() -> None:
-    disturbed = run("pool", 1000)
+    disturbed = run("pool-hold", 1000)
     disturbed.others = 0.4
-    text = said(disturbed, run("pool", 3000, number=2), run("thread", 900, generator_share=0.97))
+    text = said(disturbed, run("pool-hold", 3000, number=2), run("thread", 900, generator_share=0.97))
     assert "Generator-bound: thread, keep-alive off, no sleep." in text
     assert "In 1 of 2 cells somebody else had more than 10% of the server's core" in text
     assert "from 1,000 to 3,000 a second, 100% of the median" in text
@@ -394,22 +456,22 @@ def test_how_far_to_trust_it_is_said() -> None:
 
 
 def test_the_table_shows_errors_beside_figures() -> None:
-    table = render(figures([run("single", 7000, True, starved=99, mean_ms=0.14), run("pool", 0, True),
-                            run("recycling", 5, True, non_2xx={"503": 7}, errors={"reset": 2, "connect": 1}),
+    table = render(figures([run("single", 7000, True, starved=99, mean_ms=0.14), run("pool-hold", 0, True),
+                            run("recycling-hold", 5, True, non_2xx={"503": 7}, errors={"reset": 2, "connect": 1}),
                             Run(Cell("thread", True, 0), 1, 100, 128, failed="it died"),
                             run("wrks", 5, True, starved=None, generator_share=0.95)]))
     lines = {line.split()[0]: " ".join(line.split()) for line in table.splitlines()}
     assert "keep-alive on, no sleep, 100 connections" in table
     assert "starved 99 serves 1 of 100 clients" in lines["single"]
-    assert "503: 7, connect 1, reset 2" in lines["recycling"]
+    assert "503: 7, connect 1, reset 2" in lines["recycling-hold"]
     assert lines["thread"].endswith("failed it died")
-    assert lines["pool"].startswith("pool 0 (0–0)")
+    assert lines["pool-hold"].startswith("pool-hold 0 (0–0)")
     assert "generator-bound (95% of its core)" in lines["wrks"]
 
 
 def test_the_picture_draws_all_of_that(tmp_path: Path) -> None:
     some = [*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
-            Run(Cell("pool", True, 1.0), 1, 100, 128, failed="it died")]
+            Run(Cell("pool-hold", True, 1.0), 1, 100, 128, failed="it died")]
     png, svg = picture.draw(figures(some), tmp_path, "today, here")
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()
@@ -437,7 +499,7 @@ def test_the_sentences_about_waiting() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "fix"), [
-    (["--models", "single,pol"], "there is no model 'pol': choose from single, thread, pool, recycling, or name"),
+    (["--models", "single,pol"], "there is no model 'pol': choose from single, thread, pool-hold, pool-park,"),
     (["--models", "no.such:Thing"], "is it importable from where you are?"),
     (["--models", "taskmaster:Thing"], "cannot be had"),
     (["--models", "threading:Thread"], "derive the class from taskmaster.Taskmaster"),
@@ -479,12 +541,12 @@ def test_a_taskmaster_of_ones_own_gets_the_same_room_where_it_has_an_argument_fo
 
 def test_compare_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ["compare", "--models", "recycling", "--sleeps", "none", "--keep-alive", "off", "--connections", "4",
-             "--duration", "0.2", "--warmup", "0", "--rounds", "1", "--seed", "7", "--no-picture",
+    small = ["compare", "--models", "recycling-park", "--sleeps", "none", "--keep-alive", "off", "--connections", "4",
+             "--duration", "0.5", "--warmup", "0.1", "--rounds", "1", "--seed", "7", "--no-picture",
              "--out", str(tmp_path)]
     assert main(small) == 0
     printed = capsys.readouterr().out
-    assert "RecyclingTaskmaster(max_thread_count=32)" in printed
+    assert "RecyclingTaskmaster(max_thread_count=32, idle='park')" in printed
     assert "keep-alive off, no sleep, 4 connections" in printed
     [one] = read_runs(tmp_path)
     assert one.load is not None

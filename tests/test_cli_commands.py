@@ -148,6 +148,11 @@ def test_the_examples_of_the_help_are_understood() -> None:
     ["shop", "--allow", "OBS_FOLD", "--allow", "bare-lf", "--proxy-protocol", "unix"],
     ["shop", "--access-log", "access.log", "--access-log-format", "json", "--error-log", "error.log"],
     ["shop", "--pidfile", "shop.pid", "--reload", "--reuse-port"],
+    ["shop", "--idle", "park"], ["shop", "-t", "pool", "--idle", "hold"], ["shop", "-t", "loop"],
+    ["shop", "-t", "loop", "--offload", "threads:4"], ["shop", "-t", "loop", "--offload", "processes:2"],
+    ["shop", "-t", "loop", "--offload", "shop:make"], ["shop", "-t", "loop", "--offload", "none"],
+    ["shop", "--processes", "2", "--max-requests", "1000", "--max-requests-jitter", "50", "--max-memory", "300M"],
+    ["shop", "-t", "single", "--processes", "auto", "--max-requests", "none"], ["shop", "--processes", "none"],
 ])
 def test_a_right_configuration_is_ok(arguments: list[str]) -> None:
     result = check(*arguments)
@@ -278,7 +283,21 @@ def test_the_users_own_packages_win(site: Path) -> None:
     (["--reload", "--reload-dir", "nowhere"], 1, "--reload-dir 'nowhere': there is no such directory"),
     (["--access-log-format", "json"], 2, "--access-log-format: there is no access log without --access-log"),
     (["--log-config", "log.yaml"], 2, "--log-config 'log.yaml': YAML is not read: write .json, .toml or .ini"),
-    (["--max-requests", "9"], 2, "no process is replaced because of its age; leave it out"),
+    (["--max-requests", "9"], 2, "--max-requests 9: it is about worker processes, and there are none without --proc"),
+    (["--max-memory", "1G"], 2, "--max-memory 1G: it is about worker processes"),
+    (["--processes", "2", "--max-requests-jitter", "9"], 2, "there is no --max-requests; give both"),
+    (["--processes", "0"], 2, "--processes '0': write a whole number of at least 1"),
+    (["--processes", "many"], 2, "write a number of at least 1, auto (one for each processor), or none"),
+    (["--processes", "1000"], 2, "--processes 1000: write a whole number from 1 to 256"),
+    (["--offload", "threads:4"], 2, "the model recycling has no --offload; loop has, so write -t loop too"),
+    (["-t", "loop", "--offload", "threads"], 2, "say how many, as in threads:16"),
+    (["-t", "loop", "--offload", "many"], 2, "write threads:16, processes:4, none, or package.module:function"),
+    (["-t", "loop", "--offload", "shop:number"], 1, "--offload 'shop:number' is 5: name a function that makes an exec"),
+    (["-t", "loop", "--offload", "shop:nothere"], 1, "--offload 'shop:nothere': the module 'shop' has no 'nothere'"),
+    (["-t", "loop", "--threads", "4"], 2, "pool and recycling have. Or its application has: write --offload threads:N"),
+    (["-t", "thread", "--idle", "park"], 2, "--idle park: the model thread has no --idle; pool and recycling have"),
+    (["--idle", "maybe"], 2, "write one of hold, park"),
+    (["--workers-lifetime", "9"], 2, "--max-requests and --max-memory say when one is"),
     (["-k", "gthread"], 2, "No such option '-k': for gthread, --taskmaster pool is the most like it"),
     (["-t", "30"], 2, "gunicorn's -t is --timeout-handler here"),
     (["--chdir", "/"], 2, "the working directory stays: cd first"),
@@ -301,9 +320,9 @@ def test_the_users_own_packages_win(site: Path) -> None:
     (["--log-config", "no.json", "--log-level", "debug"], 2, "--log-level and --log-config: the latter says all"),
     (["--log-config", "shop.py"], 2, "--log-config 'shop.py': "),
     (["--threds", "4"], 2, "--threads"),
-    (["--workers", "4"], 2, "No such option '--workers': one process serves here"),
+    (["--workers", "4"], 2, "No such option '--workers': here it is --processes."),
     (["--listen", ":1"], 2, "No such option '--listen': here it is --bind."),
-    (["-w", "4"], 2, "for more processes start several, with --reuse-port"),
+    (["-w", "4"], 2, "No such option '-w': here it is --processes."),
     (["-b", "8080"], 2, "--bind '8080': write \"127.0.0.1:8080\""),
 ])
 def test_a_wrong_option_says_what_to_write(arguments: list[str], code: int, message: str) -> None:
@@ -384,7 +403,7 @@ def test_only_the_command_knows_click_and_only_one_module_knows_the_models(path:
         for module in modules:
             top = module.partition(".")[0]
             if top not in sys.stdlib_module_names and top != "acceptor":
-                assert top in allowed or module in ("taskmaster.arguments", "taskmaster.base"), module
+                assert top in allowed or module in ("taskmaster.arguments", "taskmaster.base", "taskmaster.threaded")
 
 
 def test_importing_the_server_imports_no_command_line() -> None:

@@ -1,4 +1,4 @@
-"""The taskmaster that the options make: of the four models, and of a class of the user's own."""
+"""The taskmaster that the options make: of the five models, of a class of the user's own, and in processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import pytest
 
 from acceptor.cli.configuration import read_configuration
 from acceptor.cli.errors import CliError, ConfigurationError, StartError
-from acceptor.cli.models import MODELS, describe, in_effect, make_taskmaster
+from acceptor.cli.models import MODELS, describe, in_effect, inner_of, make_taskmaster
+from acceptor.cli.offload import LateExecutor
 from acceptor.cli.options import option_named
 from taskmaster import (
+    EventLoopTaskmaster,
     PooledTaskmaster,
     RecyclingTaskmaster,
     SingleThreadedTaskmaster,
     Taskmaster,
     ThreadPerConnectionTaskmaster,
 )
+from taskmaster.cpus import available_cpus
+from taskmaster.prefork import PreforkTaskmaster
+from taskmaster.threaded import DEFAULT_IDLE
 
 OWN = """
 from taskmaster import PooledTaskmaster, RecyclingTaskmaster, Taskmaster
@@ -76,6 +81,12 @@ def make(**options: str) -> Taskmaster:
     ({"taskmaster": "pool"}, PooledTaskmaster, {"max_thread_count": 16, "max_accept_count": 64}),
     ({"taskmaster": "pool", "threads": "7", "queue": "none"}, PooledTaskmaster,
      {"max_thread_count": 7, "max_accept_count": None}),
+    ({"idle": "park"}, RecyclingTaskmaster, {"idle": "park", "inline": "fair"}),
+    ({"idle": "hold"}, RecyclingTaskmaster, {"idle": "hold"}),
+    ({"taskmaster": "pool", "idle": "Park"}, PooledTaskmaster, {"idle": "park"}),
+    ({"taskmaster": "loop"}, EventLoopTaskmaster, {"offload": None, "max_thread_count": 1}),
+    ({"taskmaster": "loop", "offload": "none"}, EventLoopTaskmaster, {"offload": None}),
+    ({"taskmaster": "loop", "processes": "none"}, EventLoopTaskmaster, {"offload": None}),
 ])
 def test_the_options_become_the_arguments_of_the_model(options: dict[str, str], kind: type[Taskmaster],
                                                        attributes: dict[str, Any]) -> None:
@@ -84,7 +95,43 @@ def test_the_options_become_the_arguments_of_the_model(options: dict[str, str], 
     assert {name: getattr(made, name) for name in attributes} == attributes
 
 
+@pytest.mark.parametrize("offload", ["threads:3", "processes:2"])
+def test_the_executor_is_not_made_before_it_is_needed(offload: str) -> None:
+    made = make(taskmaster="loop", offload=offload)
+    assert isinstance(made, EventLoopTaskmaster)
+    assert isinstance(made.offload, LateExecutor)
+    assert made.offload._executor is None
+
+
+@pytest.mark.parametrize(("options", "attributes"), [
+    ({"processes": "3"}, {"process_count": 3, "max_requests": None, "max_memory": None, "deadline": 30.0}),
+    ({"processes": "auto"}, {"process_count": available_cpus()}),
+    ({"processes": "1", "graceful_timeout": "5"}, {"process_count": 1, "deadline": 5.0}),
+    ({"processes": "2", "max_requests": "1000"}, {"max_requests": 1000, "max_requests_jitter": 100}),
+    ({"processes": "2", "max_requests": "1000", "max_requests_jitter": "0", "max_memory": "300M"},
+     {"max_requests_jitter": 0, "max_memory": 300 << 20}),
+    ({"processes": "2", "max_requests": "none", "max_memory": "none"}, {"max_requests": None, "max_memory": None}),
+])
+def test_with_processes_each_has_the_model(options: dict[str, str], attributes: dict[str, Any]) -> None:
+    made = make(taskmaster="pool", threads="3", **options)
+    assert isinstance(made, PreforkTaskmaster)
+    assert {name: getattr(made, name) for name in attributes} == attributes
+    assert isinstance(made.inner, PooledTaskmaster)
+    assert made.inner.max_thread_count == 3
+    assert inner_of(made) is made.inner
+    assert inner_of(made.inner) is made.inner
+
+
 @pytest.mark.parametrize(("options", "message"), [
+    ({"taskmaster": "gevent"}, "--taskmaster 'gevent': there is no such model; recycling is the most like it"),
+    ({"max_requests": "9"}, "--max-requests 9: it is about worker processes, and there are none without --processes"),
+    ({"max_requests_jitter": "0"}, "--max-requests-jitter 0: it is about worker processes"),
+    ({"max_memory": "1M"}, "give both, if only --processes 1"),
+    ({"processes": "2", "max_requests_jitter": "9"}, "--max-requests-jitter 9: there is no --max-requests; give both"),
+    ({"processes": "300"}, "--processes 300: write a whole number from 1 to 256"),
+    ({"taskmaster": "single", "idle": "park"}, "the model single has no --idle; pool and recycling have"),
+    ({"taskmaster": "loop", "idle": "park"}, "the model loop has no --idle; pool and recycling have"),
+    ({"taskmaster": "loop", "queue": "3"}, "the model loop has no --queue; thread, pool and recycling have"),
     ({"taskmaster": "poool"}, "--taskmaster 'poool': there is no such model; write single, thread, pool, recycling"),
     ({"taskmaster": "poool"}, "or for one of your own package.module:Class; did you mean 'pool'?"),
     ({"taskmaster": "single", "threads": "4"}, "the model single has no --threads; thread, pool and recycling have"),
@@ -119,6 +166,7 @@ def test_the_defaults_that_the_help_tells_are_those_of_the_models() -> None:
         f"{str(recycling.max_accept_count).lower()}")
     assert option_named("standby").default_text.startswith(f"{recycling.standby}, ")
     assert option_named("idle-timeout").default_text == f"{recycling.idle_timeout:g}"
+    assert option_named("idle").default_text == recycling.idle == pool.idle
 
 
 @pytest.mark.parametrize(("options", "text"), [
@@ -126,23 +174,36 @@ def test_the_defaults_that_the_help_tells_are_those_of_the_models() -> None:
     ({"taskmaster": "pool", "threads": "4"}, "PooledTaskmaster, 4 threads"),
     ({"taskmaster": "single"}, "SingleThreadedTaskmaster, 1 thread"),
     ({"taskmaster": "thread", "threads": "none"}, "ThreadPerConnectionTaskmaster, a thread for each connection"),
+    ({"taskmaster": "loop"}, "EventLoopTaskmaster, 1 thread"),
+    ({"taskmaster": "loop", "offload": "threads:4"}, "EventLoopTaskmaster, 1 thread and --offload"),
+    ({"taskmaster": "single", "processes": "1"}, "1 worker process, each with SingleThreadedTaskmaster, 1 thread"),
+    ({"processes": "2"}, "2 worker processes, each with RecyclingTaskmaster, 8 to 100 threads"),
 ])
 def test_a_model_is_described_for_the_log(options: dict[str, str], text: str) -> None:
     assert describe(make(**options)) == text
 
 
 @pytest.mark.parametrize(("options", "values"), [
-    ({}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10"}),
-    ({"threads": "4"}, {"threads": "4:4", "standby": "4", "queue": "none", "idle-timeout": "10"}),
-    ({"taskmaster": "pool", "queue": "none"}, {"threads": "16", "standby": "", "queue": "none", "idle-timeout": ""}),
-    ({"taskmaster": "Thread"}, {"threads": "100", "standby": "", "queue": "20", "idle-timeout": ""}),
-    ({"taskmaster": "single"}, {"threads": "", "standby": "", "queue": "", "idle-timeout": ""}),
-    ({"taskmaster": "own_models:Plain"}, {}),
-    ({"standby": "500"}, {}),
+    ({}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10", "idle": DEFAULT_IDLE}),
+    ({"processes": "2"}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10",
+                          "idle": DEFAULT_IDLE}),
+    ({"threads": "4", "idle": "park"}, {"threads": "4:4", "standby": "4", "queue": "none", "idle-timeout": "10",
+                                        "idle": "park"}),
+    ({"taskmaster": "pool", "queue": "none"}, {"threads": "16", "queue": "none", "idle": DEFAULT_IDLE}),
+    ({"taskmaster": "Thread"}, {"threads": "100", "queue": "20"}),
+    ({"taskmaster": "single"}, {}),
+    ({"taskmaster": "loop"}, {"offload": "none"}),
 ])
 def test_what_is_in_effect_is_what_the_model_has(options: dict[str, str], values: dict[str, str]) -> None:
     command_line = {name.replace("_", "-"): value for name, value in options.items()}
-    assert in_effect(read_configuration(command_line, {}, Path("/nonexistent"))) == values
+    found = in_effect(read_configuration(command_line, {}, Path("/nonexistent")))
+    assert set(found) == {"threads", "standby", "queue", "idle-timeout", "idle", "offload"}
+    assert {name: value for name, value in found.items() if value} == values
+
+
+@pytest.mark.parametrize("options", [{"taskmaster": "own_models:Plain"}, {"standby": "500"}])
+def test_of_a_class_of_ones_own_and_of_wrong_options_nothing_is_said(options: dict[str, str]) -> None:
+    assert in_effect(read_configuration(options, {}, Path("/nonexistent"))) == {}
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from acceptor import TLS, Acceptor, Limits, Timeouts
 from acceptor.cli.configuration import Configuration, read_configuration
 from acceptor.cli.errors import ConfigurationError
 from acceptor.cli.foreign import _OTHERWISE, _SAME, here_it_is
-from acceptor.cli.kinds import FLAG, SIZE, TEXT, THREADS, Threads
+from acceptor.cli.kinds import FLAG, OFFLOAD, SIZE, TEXT, THREADS, Offload, Threads
 from acceptor.cli.options import OPTIONS, SECTIONS, Option, option_named
 from acceptor.cli.reference import configuration_as_toml, settings_reference
 
@@ -138,6 +138,15 @@ def test_threads(text: str, value: Threads) -> None:
     assert str(value) == text
 
 
+@pytest.mark.parametrize(("text", "value", "written"), [
+    ("threads:16", Offload("threads", 16), "threads:16"), ("Processes:2", Offload("processes", 2), "processes:2"),
+    ("shop:executor", Offload("shop:executor"), "shop:executor"), ("none", None, "none"),
+])
+def test_executors(text: str, value: Offload | None, written: str) -> None:
+    assert OFFLOAD.parse(text) == value
+    assert OFFLOAD.write(value) == f'"{written}"'
+
+
 @pytest.mark.parametrize(("text", "value"), [
     ("1", True), ("true", True), ("TRUE", True), ("yes", True), ("on", True),
     ("0", False), ("false", False), ("no", False), ("off", False),
@@ -150,6 +159,15 @@ def test_flags(text: str, value: bool) -> None:
     ("threads", "0", "write a number of at least 1, such as 16, or two, such as 4:64"),
     ("threads", "-4", "write a number of at least 1"),
     ("threads", "64:4", "write 4:64"),
+    ("processes", "0", "write a whole number of at least 1"),
+    ("processes", "-1", "write a whole number of at least 1"),
+    ("processes", "2.5", "write a number of at least 1, auto (one for each processor), or none"),
+    ("max-requests", "0", "write a whole number of at least 1"),
+    ("max-memory", "0", "write a whole number of at least 1"),
+    ("offload", "threads:0", "say how many, as in threads:16"),
+    ("offload", "processes:", "say how many, as in processes:16"),
+    ("offload", "module", "package.module:function for what makes an executor"),
+    ("idle", "drop", "write one of hold, park"),
     ("threads", ":4", "such as 4:64"),
     ("queue", "-1", "write a whole number of at least 0"),
     ("limit-body", "10MB", "such as 65536, 64K, 10M or 1G"),
@@ -243,6 +261,20 @@ def test_forwarded_allow_ips() -> None:
     assert read({}, {"FORWARDED_ALLOW_IPS": ""})["trusted-proxies"] == ()
 
 
+@pytest.mark.parametrize(("environ", "content", "processes", "origin"), [
+    ({}, "", None, "default"),
+    ({"WEB_CONCURRENCY": "3"}, "", 3, "environment WEB_CONCURRENCY"),
+    ({"WEB_CONCURRENCY": "3"}, "processes = 2", 2, "file pyproject.toml"),
+    ({"WEB_CONCURRENCY": "3"}, 'processes = "none"', None, "file pyproject.toml"),
+    ({"WEB_CONCURRENCY": "3", "TASKMASTER_PROCESSES": "auto"}, "", "auto", "environment TASKMASTER_PROCESSES"),
+])
+def test_web_concurrency(environ: dict[str, str], content: str, processes: int | str | None, origin: str,
+                         tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(f"[tool.taskmaster]\n{content}\n")
+    value = next(each for each in read({}, environ, tmp_path) if each.option.name == "processes")
+    assert (value.value, value.origin) == (processes, origin)
+
+
 def test_a_file_of_its_own_has_the_options_at_its_top_and_pyproject_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.taskmaster]\nbacklog = 1\nthreads = 5\n")
     (tmp_path / "own.toml").write_text('backlog = 2\nlimit_body = "10M"\nqueue = "none"\n')
@@ -263,7 +295,9 @@ def test_a_pyproject_without_the_table_is_nobodys_business(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("content", "message"), [
     ("limit-bdy = 3", "own.toml: there is no option 'limit-bdy'; did you mean 'limit-body'?"),
-    ("workers = 4", "own.toml: there is no option 'workers': one process serves here"),
+    ("workers = 4", "own.toml: there is no option 'workers': here it is --processes"),
+    ("processes = 'some'", "own.toml: processes = 'some': write a number of at least 1, auto"),
+    ("processes = true", "own.toml: processes = true is a boolean: write a whole number, or a string (N|auto|none)"),
     ("limit_request_field_size = 4", "there is no option 'limit_request_field_size': here it is --limit-head"),
     ("backlog = 'many'", 'own.toml: backlog = "many" is a string: write a whole number, without quotes'),
     ("backlog = 1.5", "own.toml: backlog = 1.5 is a number: write a whole number"),
@@ -316,6 +350,7 @@ def test_a_wrong_pyproject_is_an_error_even_if_nobody_asked_for_it(content: str,
     ({}, {"TASKMASTER_FACTORY": "2"}, "TASKMASTER_FACTORY='2': write true or false"),
     ({}, {"PORT": "http"}, "PORT='http': set it to a number"),
     ({}, {"PORT": "70000"}, "PORT='0.0.0.0:70000': "),
+    ({}, {"WEB_CONCURRENCY": "many"}, "WEB_CONCURRENCY='many': write a number of at least 1, auto"),
     ({}, {"FORWARDED_ALLOW_IPS": "10.0.0.1,x"}, "FORWARDED_ALLOW_IPS='x': write an address"),
 ])
 def test_a_wrong_value_is_named_as_it_was_written(command_line: dict[str, Any], environ: dict[str, str], message: str
@@ -328,7 +363,6 @@ def test_a_wrong_value_is_named_as_it_was_written(command_line: dict[str, Any], 
 @pytest.mark.parametrize(("environ", "warning"), [
     ({"TASKMASTER_THREDS": "4"}, "TASKMASTER_THREDS in the environment is no option; did you mean TASKMASTER_THREADS?"),
     ({"TASKMASTER_LIMITBODY": "4"}, "did you mean TASKMASTER_LIMIT_BODY?"),
-    ({"WEB_CONCURRENCY": "4"}, "WEB_CONCURRENCY=4 is not followed: one process serves here"),
 ])
 def test_a_variable_that_is_hardly_meant_so_is_warned_of(environ: dict[str, str], warning: str) -> None:
     [text] = read({}, environ).warnings
@@ -341,7 +375,7 @@ def test_a_variable_that_is_hardly_meant_so_is_warned_of(environ: dict[str, str]
     "TASKMASTER_", *(option.variable for option in OPTIONS if option.everywhere and option.kind is TEXT),
 ])
 def test_variables_of_others_are_their_business(variable: str) -> None:
-    assert read({}, {variable: "tcp://10.0.0.1:8080", "WEB_CONCURRENCY": "1"}).warnings == ()
+    assert read({}, {variable: "tcp://10.0.0.1:8080"}).warnings == ()
 
 
 def test_an_option_is_quoted_as_it_was_written(tmp_path: Path) -> None:
@@ -361,6 +395,8 @@ def values_of(option: Option) -> st.SearchStrategy[Any]:
     texts = {
         "N": st.integers(1, 10**6).map(str), "SIZE": st.integers(1, 10**9).map(str),
         "SECONDS": st.decimals("0.01", 1000, places=2).map(str), "N|MIN:MAX": st.sampled_from(["4", "4:64", "none"]),
+        "N|auto": st.sampled_from(["1", "4", "auto", "AUTO"]),
+        "EXECUTOR": st.sampled_from(["threads:16", "processes:2", "Threads:1", "package.module:make"]),
         "ADDRESS": st.sampled_from(["127.0.0.1:1", "[::1]:2", "unix:/a\u00e9\"\\ b", "fd://3", "systemd"]),
         "NETWORK": st.sampled_from(["10.0.0.0/8", "unix", "*"]), "/PATH": st.sampled_from(["/a", "/b%20c"]),
         "/PREFIX": st.just("/a/b"), "FORMAT": st.sampled_from(["json", '%(h)s "%(r)s" \\ %(s)s']),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.cli_programs import get, run, running
+from tests.cli_programs import get, run, running, wait_for_content
 from tests.clients import PATIENCE, RawClient, request
 
 APPLICATIONS = """
@@ -221,13 +221,6 @@ def test_a_hangup_opens_the_log_files_anew(site: Path) -> None:
     assert (site / "access.log").read_text() == "GET /after 200\n"
     assert "stopped" in (site / "error.log").read_text()
     assert "stopped" not in program.said.replace("hook stopped", "")
-
-
-def wait_for_content(path: Path, text: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not (path.exists() and text in path.read_text()):
-        assert time.monotonic() < end, f"waited in vain for {text!r} in {path.name}"
-        time.sleep(0.01)
 
 
 def test_a_hangup_reads_the_certificates_again(site: Path) -> None:

@@ -96,7 +96,7 @@ def configuration(command: str) -> Configuration:
 def test_the_documents_have_command_lines() -> None:
     assert [len(commands(text)) for text in (HAPROXY, NGINX_CONF, SERVICE)] == [1, 1, 1]
     assert len(commands(DEPLOYMENT)) >= 7
-    assert len(commands(SWITCHING)) == 3
+    assert len(commands(SWITCHING)) == 5
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(ALL_COMMANDS))

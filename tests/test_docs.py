@@ -17,6 +17,7 @@ import trustme
 
 import taskmaster.per_connection
 import taskmaster.pooled
+import taskmaster.prefork
 import taskmaster.recycling
 import taskmaster.single
 from acceptor import Acceptor, Timeouts, Violation, phases
@@ -34,7 +35,7 @@ SERVER, FLASK, SITE, LIVE, SELECT, BLOCK, CUSTOM, CUSTOM_TEST, OPTIONS = SNIPPET
 CLOCK, DETACH, TLS_AND_ADDRESSES = SNIPPET.findall(HTTP)
 [MOUNTS] = SNIPPET.findall((ROOT / "docs" / "applications.md").read_text())
 
-MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling]
+MODELS = [taskmaster.single, taskmaster.per_connection, taskmaster.pooled, taskmaster.recycling, taskmaster.event_loop]
 
 # The custom taskmaster of the README, and its contract suite, become a module and a test class of this one.
 custom: dict[str, object] = {"__name__": "readme"}
@@ -183,7 +184,7 @@ def test_every_make_target_that_is_mentioned_is_there() -> None:
 HEADINGS = ["In one sentence", "Who accepts, who serves", "Thread states", "When it is busy", "How it stops"]
 
 
-@pytest.mark.parametrize("module", MODELS, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [*MODELS, taskmaster.prefork], ids=lambda module: module.__name__)
 def test_every_model_tells_its_story_under_the_same_headings(module: ModuleType) -> None:
     assert module.__doc__ is not None
     assert re.findall(r"^(\S.*)$", module.__doc__, re.MULTILINE)[1:6] == HEADINGS
@@ -211,7 +212,7 @@ def test_help_of_the_bench_works_from_the_checkout() -> None:
     run = subprocess.run([sys.executable, "-m", "bench", "--help"], capture_output=True, text=True, cwd=ROOT,
                          timeout=60, check=False)
     assert run.returncode == 0, run.stderr
-    for command in ("compare", "waiting", "hostile"):
+    for command in ("compare", "waiting", "hostile", "scale"):
         assert command in run.stdout
 
 

@@ -129,7 +129,7 @@ def test_every_thread_calls_its_hooks_once_each_on_itself(model: Model) -> None:
     ended = [name for what, name in calls if what == "exit"]
     assert sorted(started) == sorted(ended)
     assert len(set(started)) == len(started)
-    assert set(handled) <= set(started)
+    assert set(handled) <= set(started) or model.offloads
     assert any("watcher" in name for name in started)
 
 
@@ -178,7 +178,7 @@ def test_a_soft_stop_can_be_told_to_hurry(how: str, model: Model) -> None:
             assert not thread.is_alive(), "it still waits for the handler"
             [report] = reports
             assert "(handling)" in report.cut[0]
-            assert len(report.stuck) == 1, "the handler is still at its gate"
+            assert len(report.stuck) == (0 if model.offloads else 1), "the handler is still at its gate"
     finally:
         gate.open()
 

@@ -3,7 +3,7 @@
     commands        the command over click; foreign: what the options of other servers are called here
     options         the table of all options; kinds: how each kind of value is read and written
     configuration   the values: command line, environment, TOML file, default; reference: shown to people
-    loading         imports what "module:attribute" names; models: makes the taskmaster
+    loading         imports what "module:attribute" names; models: makes the taskmaster; offload: its executor
     server          makes the Acceptor of all that; logs: where they go
     serving         runs it, to an exit code; reload: runs it again when a file changes
     errors          what a user is told, and the exit code with it

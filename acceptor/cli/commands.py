@@ -36,6 +36,7 @@ _EXAMPLES = """\
   taskmaster serve shop:app
   taskmaster serve shop.wsgi --bind 0.0.0.0:8000 --threads 4:64
   taskmaster serve 'shop:create_app()' -t pool --threads 16 --queue 100
+  taskmaster serve shop:app --processes auto --threads 4:16 --idle park
   taskmaster serve shop:app -b unix:/run/shop.sock --trusted-proxies unix
   taskmaster serve shop:app --access-log - --reload
 
@@ -49,10 +50,11 @@ In pyproject.toml:
 
 _NOTES = """\
 Signals: INT and TERM stop, once the requests in progress are answered; a second one cuts them, and so does QUIT. HUP
-opens the log files anew and reads the certificates again.
+opens the log files anew and reads the certificates again. They are for the main process; of the worker processes of
+--processes, TERM replaces one.
 
 Exit codes: 0 stopped, and nothing was lost. 1 could not start. 2 wrong usage or configuration. 3 stopped, but requests
-were cut, or threads did not end.
+were cut, or threads or processes did not end as they should.
 """
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}

@@ -7,8 +7,8 @@
     [tool.taskmaster]                   ./pyproject.toml, if there is no --config
     limit-body = "10M"
 
-Two variables that other servers and hosting services know come last, before the default: PORT, for --bind, and
-FORWARDED_ALLOW_IPS, for --trusted-proxies. A third, WEB_CONCURRENCY, is warned of: there is one process.
+Three variables that other servers and hosting services know come last, before the default: PORT, for --bind,
+FORWARDED_ALLOW_IPS, for --trusted-proxies, and WEB_CONCURRENCY, for --processes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = ["Configuration", "Source", "Value", "read_configuration"]
 
 
 _PREFIX = "TASKMASTER_"
+_WELL_KNOWN = {"bind": "PORT", "trusted-proxies": "FORWARDED_ALLOW_IPS", "processes": "WEB_CONCURRENCY"}
 
 
 class Source(enum.Enum):
@@ -127,10 +128,6 @@ def _warnings(environ: Mapping[str, str]) -> Iterator[str]:
         name = name.lower().replace("_", "-")
         if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.75)):
             yield f"{variable} in the environment is no option; did you mean {option_named(near[0]).variable}?"
-    count = environ.get("WEB_CONCURRENCY", "")
-    if re.fullmatch("[0-9]{1,9}", count) and int(count) > 1:
-        yield (f"WEB_CONCURRENCY={count} is not followed: one process serves here, with as many threads as --threads "
-               "says; for more processes start several, with --reuse-port")
 
 
 def _from_outside(option: Option, command_line: Mapping[str, Any], environ: Mapping[str, str]) -> Value | None:
@@ -169,7 +166,7 @@ def _from_file(option: Option, path: Path, content: Any) -> Value:
 
 
 def _from_well_known(option: Option, environ: Mapping[str, str]) -> Value | None:
-    name = {"bind": "PORT", "trusted-proxies": "FORWARDED_ALLOW_IPS"}.get(option.name, "")
+    name = _WELL_KNOWN.get(option.name, "")
     text = environ.get(name, "")
     if not text:
         return None
@@ -178,7 +175,7 @@ def _from_well_known(option: Option, environ: Mapping[str, str]) -> Value | None
             raise ConfigurationError(f"PORT={text!r}: set it to a number from 0 to 65535, or give --bind")
         texts = [f"0.0.0.0:{text}"]
     else:
-        texts = _items(text)
+        texts = _items(text) if option.repeatable else [text]
     return Value(option, _parsed(option, texts, name, "={!r}"), Source.ENVIRONMENT, name, f"environment {name}")
 
 

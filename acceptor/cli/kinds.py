@@ -17,9 +17,9 @@ from acceptor.networks import Networks
 from acceptor.violations import Violation
 from taskmaster.arguments import seconds, whole_number
 
-__all__ = ["ADDRESS", "DECIMAL", "DIRECTORY", "FILE", "FLAG", "NETWORK", "NUMBER", "SCRIPT_NAME", "SIZE", "TEXT",
-           "THREADS", "URL_PATH", "VIOLATION", "Kind", "Threads", "choice", "duration",
-           "whole"]
+__all__ = ["ADDRESS", "DECIMAL", "DIRECTORY", "FILE", "FLAG", "NETWORK", "NUMBER", "OFFLOAD", "PROCESSES",
+           "SCRIPT_NAME", "SIZE", "TEXT", "THREADS", "URL_PATH", "VIOLATION", "Kind", "Offload", "Threads", "choice",
+           "duration", "whole"]
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,44 @@ def _threads(text: str) -> Threads:
 
 THREADS = Kind("N|MIN:MAX", _threads, (int, str), unparse=lambda value: int(text) if (text := str(value)).isdecimal()
                else text)
+
+
+def _processes(text: str) -> int | str:
+    if text.lower() == "auto":
+        return "auto"
+    if not re.fullmatch("-?[0-9]{1,9}", text):
+        raise ValueError("write a number of at least 1, auto (one for each processor), or none")
+    return int(text)
+
+
+PROCESSES = Kind("N|auto", _processes, (int,), unparse=lambda value: value).checked(
+    lambda value: value == "auto" or whole_number("", value, at_least=1)).or_none()
+
+
+@dataclass(frozen=True)
+class Offload:
+    """Where handlers run: `count` threads or processes, or an executor that a function of the user's makes."""
+
+    what: str
+    """"threads", "processes", or the name of the function, "module:attribute"."""
+    count: int | None = None
+
+    def __str__(self) -> str:
+        return self.what if self.count is None else f"{self.what}:{self.count}"
+
+
+def _offload(text: str) -> Offload:
+    what, _, rest = text.partition(":")
+    if what.lower() in ("threads", "processes"):
+        if not re.fullmatch("[1-9][0-9]{0,4}", rest):
+            raise ValueError(f"say how many, as in {what.lower()}:16")
+        return Offload(what.lower(), int(rest))
+    if not what or not rest:
+        raise ValueError("write threads:16, processes:4, none, or package.module:function for what makes an executor")
+    return Offload(text)
+
+
+OFFLOAD = Kind("EXECUTOR", _offload).or_none()
 
 
 def _address(text: str) -> str:

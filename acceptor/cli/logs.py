@@ -32,7 +32,10 @@ _REPLACED = ("access-log", "access-log-format", "error-log", "log-level", "log-f
 class Logs:
     """The handlers, from the beginning of a `with` to its end. Owned by the main thread.
 
-    with_access: this process serves, and so has an access log, if one is asked for.
+    Processes that are forked meanwhile have them too, and the same files: each line is one write(2), at the end of the
+    file (O_APPEND), and so the lines of several processes are not mixed.
+
+    with_access: there is an access log, if one is asked for: this process serves, or those that it forks do.
 
     ConfigurationError or StartError if a file cannot be had or read.
     """
@@ -55,9 +58,18 @@ class Logs:
         self.access = with_access and configuration["access-log"] is not None
         _ACCESS.propagate = False
         if self.access:
-            target = _target(configuration, "access-log", sys.stdout)
+            target = _target(configuration, "access-log", sys.stdout, late=configuration["processes"] is not None)
             target.setFormatter(AccessFormatter(configuration["access-log-format"]))
             self._add(BackgroundHandler(target), logging.INFO, _ACCESS)
+
+    def begin(self) -> None:
+        """This process serves: have the access log written by a thread. Once, in each such process; a thread that ran
+        before a fork would be missing after it."""
+        for handler in self._handlers:
+            if isinstance(handler, BackgroundHandler):
+                if isinstance(handler.target, logging.FileHandler) and handler.target.stream is None:
+                    handler.reopen()
+                handler.start()
 
     def reopen(self) -> None:
         """Open the files anew, or read --log-config again; what goes wrong is logged, or raised."""
@@ -70,9 +82,6 @@ class Logs:
                 reopen_file(handler)
 
     def __enter__(self) -> Self:
-        for handler in self._handlers:
-            if isinstance(handler, BackgroundHandler):
-                handler.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -114,13 +123,15 @@ class _JSONFormatter(logging.Formatter):
         return json.dumps(parts)
 
 
-def _target(configuration: Configuration, name: str, stream: Any) -> logging.Handler:
+def _target(configuration: Configuration, name: str, stream: Any, *, late: bool = False) -> logging.Handler:
+    """late: the file is opened by whoever begins to write to it. A process that forks others and never writes would
+    keep it open when it has long been rotated away, and its space on the disk taken."""
     path = configuration[name]
     if path == "-":
         return logging.StreamHandler(stream)
     check_writable(path, configuration.where(name))
     try:
-        return logging.FileHandler(path, encoding="utf-8")
+        return logging.FileHandler(path, encoding="utf-8", delay=late)
     except OSError as error:
         raise StartError(f"{configuration.where(name)} {path!r}: {error.strerror}") from None
 

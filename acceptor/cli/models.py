@@ -1,6 +1,6 @@
-"""The taskmaster that --taskmaster names, made with the options that say how many threads it has.
+"""The taskmaster that --taskmaster names, made with the options of the model; with --processes, one in each process.
 
-Which arguments a model takes is read from its constructor, so that a class of the user's own is treated as the four of
+Which arguments a model takes is read from its constructor, so that a class of the user's own is treated as the five of
 this package are: an option that a model has no argument for is an error, and never ignored.
 """
 
@@ -15,21 +15,25 @@ from acceptor.cli.configuration import Configuration
 from acceptor.cli.errors import CliError, ConfigurationError, StartError, did_you_mean
 from acceptor.cli.foreign import LIKE
 from acceptor.cli.loading import call_users, load
+from acceptor.cli.offload import make_offload
 from taskmaster import (
+    EventLoopTaskmaster,
     PooledTaskmaster,
     RecyclingTaskmaster,
     SingleThreadedTaskmaster,
     Taskmaster,
     ThreadPerConnectionTaskmaster,
 )
+from taskmaster.prefork import PreforkTaskmaster
 
-__all__ = ["describe", "in_effect", "make_taskmaster"]
+__all__ = ["describe", "in_effect", "inner_of", "make_taskmaster"]
 
 MODELS: dict[str, type[Taskmaster]] = {
     "single": SingleThreadedTaskmaster,
     "thread": ThreadPerConnectionTaskmaster,
     "pool": PooledTaskmaster,
     "recycling": RecyclingTaskmaster,
+    "loop": EventLoopTaskmaster,
 }
 
 _ARGUMENTS = {
@@ -37,12 +41,38 @@ _ARGUMENTS = {
     "standby": ("standby",),
     "queue": ("queue_size", "max_accept_count"),
     "idle-timeout": ("idle_timeout",),
+    "idle": ("idle",),
+    "offload": ("offload",),
 }
 """The names that an option's argument may have; the first that the constructor has is taken."""
 
 
+_OF_PROCESSES = ("max-requests", "max-requests-jitter", "max-memory")
+
+
 def make_taskmaster(configuration: Configuration, directory: Path) -> Taskmaster:
     """ConfigurationError if the model does not have an option that was given; StartError if there is no such model."""
+    model = _make_model(configuration, directory)
+    processes = configuration["processes"]
+    chosen = {name: configuration[name] for name in _OF_PROCESSES if configuration.differs(name)}
+    if processes is None:
+        for name in chosen:
+            raise ConfigurationError(f"{configuration.said(name)}: it is about worker processes, and there are none "
+                                     "without --processes; give both, if only --processes 1")
+        return model
+    if "max-requests-jitter" in chosen and "max-requests" not in chosen:
+        raise ConfigurationError(f"{configuration.said('max-requests-jitter')}: there is no --max-requests; give both")
+    try:
+        return PreforkTaskmaster(model, processes, deadline=configuration["graceful-timeout"],
+                                 **{name.replace("-", "_"): value for name, value in chosen.items()})
+    except (TypeError, ValueError) as error:
+        message = _with_options(str(error).removeprefix(f"processes={processes!r}: "))
+        raise ConfigurationError(f"{configuration.said('processes')}: {message}") from None
+    except RuntimeError as error:  # there is no fork here
+        raise StartError(f"{configuration.said('processes')}: {error}") from None
+
+
+def _make_model(configuration: Configuration, directory: Path) -> Taskmaster:
     name = configuration["taskmaster"]
     where = configuration.where("taskmaster")
     model = MODELS.get(name.lower()) or _own_model(name, where, directory)
@@ -71,9 +101,12 @@ def make_taskmaster(configuration: Configuration, directory: Path) -> Taskmaster
                 raise ConfigurationError(f"{said} and {configuration.said('standby')}: both say how many threads wait; "
                                          "leave one out")
             pass_on("standby", threads.least, said)
-    for option in ("standby", "queue", "idle-timeout"):
+    for option in ("standby", "queue", "idle-timeout", "idle", "offload"):
         if configuration.given(option):
-            pass_on(option, configuration[option], configuration.said(option))
+            value = configuration[option]
+            if option == "offload" and value is not None:
+                value = make_offload(value, configuration.where(option), directory)
+            pass_on(option, value, configuration.said(option))
 
     def make() -> Taskmaster:
         try:
@@ -84,8 +117,18 @@ def make_taskmaster(configuration: Configuration, directory: Path) -> Taskmaster
     return call_users(make, f"{where} {name}")
 
 
+def inner_of(taskmaster: Taskmaster) -> Taskmaster:
+    """What serves: with --processes, the taskmaster of each process; else the same."""
+    return taskmaster.inner if isinstance(taskmaster, PreforkTaskmaster) else taskmaster
+
+
 def describe(taskmaster: Taskmaster) -> str:
     """For the log: "RecyclingTaskmaster, 8 to 100 threads"."""
+    if isinstance(taskmaster, PreforkTaskmaster):
+        count = taskmaster.process_count
+        return f"{count} worker process{'es' if count > 1 else ''}, each with {describe(taskmaster.inner)}"
+    if isinstance(taskmaster, EventLoopTaskmaster):
+        return f"{type(taskmaster).__name__}, 1 thread{' and --offload' if taskmaster.offload is not None else ''}"
     most, least = taskmaster.max_thread_count, getattr(taskmaster, "standby", None)
     if most == 1:
         threads = "1 thread"
@@ -105,13 +148,14 @@ def in_effect(configuration: Configuration) -> dict[str, str]:
     if name not in MODELS:
         return {}
     try:
-        made = make_taskmaster(configuration, Path())
+        made = _make_model(configuration, Path())
     except CliError:
         return {}
     taken = _options(_parameters(MODELS[name]))
     standby, most = getattr(made, "standby", None), made.max_thread_count
     values = {"threads": most if standby is None or configuration.given("standby") else f"{standby}:{most}",
-              "standby": standby, "queue": made.max_accept_count, "idle-timeout": getattr(made, "idle_timeout", None)}
+              "standby": standby, "queue": made.max_accept_count, "idle-timeout": getattr(made, "idle_timeout", None),
+              "idle": getattr(made, "idle", None), "offload": None}
     return {option: (f"{value:g}" if isinstance(value, float) else str(value).lower()) if option in taken else ""
             for option, value in values.items()}
 
@@ -159,7 +203,14 @@ def _unable(option: str, name: str, model: type[Taskmaster], taken: list[str]) -
     able = [each for each, other in MODELS.items() if set(_ARGUMENTS[option]) & set(_parameters(other))]
     what = "--standby, and no range of --threads" if option == "standby" else f"--{option}"
     others = " and ".join(filter(None, [", ".join(able[:-1]), able[-1]]))
-    return f"the model {name} has no {what}; {others} {'have' if len(able) > 1 else 'has'}"
+    instead = ""
+    if name == "loop" and option == "threads":
+        instead = ". Or its application has: write --offload threads:N"
+    elif name == "thread" and option == "idle":
+        instead = "; here each connection keeps its thread, idle or not"
+    elif option == "offload":
+        instead = ", so write -t loop too, or leave it out"
+    return f"the model {name} has no {what}; {others} {'have' if len(able) > 1 else 'has'}{instead}"
 
 
 def _with_options(message: str) -> str:

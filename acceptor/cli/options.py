@@ -18,6 +18,8 @@ from acceptor.cli.kinds import (
     FLAG,
     NETWORK,
     NUMBER,
+    OFFLOAD,
+    PROCESSES,
     SCRIPT_NAME,
     SIZE,
     TEXT,
@@ -30,6 +32,8 @@ from acceptor.cli.kinds import (
     whole,
 )
 from acceptor.settings import Limits, Timeouts
+from taskmaster.arguments import whole_number
+from taskmaster.threaded import DEFAULT_IDLE
 
 __all__ = ["OPTIONS", "SECTIONS", "Option", "option_named"]
 
@@ -117,8 +121,8 @@ LISTEN = [
            "Connections that the kernel may queue before they are accepted. net.core.somaxconn bounds it.",
            "Acceptor(backlog)", default=1024),
     Option("reuse-port", "Listen", FLAG,
-           "Share the ports with other processes that say so too (SO_REUSEPORT): the kernel divides the connections "
-           "among them.",
+           "Share the ports with other servers that say so too (SO_REUSEPORT): the kernel divides the connections "
+           "among them. For several processes of one server, --processes is better.",
            "Acceptor(reuse_port)", default=False),
 ]
 
@@ -126,13 +130,13 @@ MODEL = [
     Option("taskmaster", "Model", Kind("MODEL", TEXT.parse),
            "Which threads accept and which serve: recycling grows with the load, and is right for most; pool has a "
            "fixed number and a queue, for bounded memory; thread has one for each connection, for many that "
-           "wait; single has one in all, for what must not run twice at once; or a class of your own, as "
-           "package.module:Class.",
+           "wait; single has one in all, for what must not run twice at once; loop has one that waits for all "
+           "connections at once, and with --offload others for the application; or a class of your own, as "
+           "package.module:Class. With --processes, each process has these.",
            "Acceptor(taskmaster)", default="recycling", short="-t"),
     Option("threads", "Model", THREADS,
-           "Connections served at once, each by a thread; one that is kept alive occupies its thread until the next "
-           "request, unless others wait for one. recycling takes a range, too: 4:64 keeps 4 waiting and has 64 at "
-           "most. With -t thread, none means no limit.",
+           "Requests served at once, each by a thread; see --idle for what connections cost. recycling takes a range, "
+           "too: 4:64 keeps 4 waiting and has 64 at most. With -t thread, none means no limit.",
            "max_thread_count, standby; PooledTaskmaster(threads)",
            default_text="thread 100, pool 16, recycling 8:100"),
     Option("standby", "Model", whole(at_least=1),
@@ -145,6 +149,36 @@ MODEL = [
     Option("idle-timeout", "Model", duration(),
            "recycling: a thread that has got no connection for so long ends, if more than --standby wait.",
            "RecyclingTaskmaster(idle_timeout)", default_text="10"),
+    Option("idle", "Model", choice("hold", "park"),
+           "pool, recycling: whether a connection that waits for its client costs a thread. park: it costs memory and "
+           "a descriptor, so there may be many more connections than --threads. hold: it keeps its thread until the "
+           "next request, unless others wait for one; so it is in the model thread, and there is no choice.",
+           "PooledTaskmaster(idle), RecyclingTaskmaster(idle)", default_text=DEFAULT_IDLE),
+    Option("offload", "Model", OFFLOAD,
+           "loop: where the application runs, so that the loop need not wait for it. threads:16; processes:4, each of "
+           "which loads the application, and whose answers are sent once they are whole; or package.module:function, "
+           "which makes an executor of concurrent.futures. none: in the loop, where a request that takes time keeps "
+           "all others waiting.",
+           "EventLoopTaskmaster(offload)", default_text="none"),
+]
+
+WORKERS = [
+    Option("processes", "Processes", PROCESSES,
+           "Worker processes that share the addresses, and each serve as --taskmaster says: with the threads, queues "
+           "and limits that are asked for, each. The application is loaded once, before they are forked; hooks, see "
+           "--hooks, open what must not be shared. auto: one for each processor that this process may use. One that "
+           "dies is replaced. none: this process serves by itself.",
+           "PreforkTaskmaster(processes)", default_text="$WEB_CONCURRENCY, else none"),
+    Option("max-requests", "Processes", whole(at_least=1).or_none(),
+           "Replace a worker process after so many requests, for applications whose memory grows; the next one is "
+           "ready before, so nobody waits.",
+           "PreforkTaskmaster(max_requests)"),
+    Option("max-requests-jitter", "Processes", whole(at_least=0),
+           "Up to so many requests more, at random for each process, so that not all are replaced at once.",
+           "PreforkTaskmaster(max_requests_jitter)", default_text="a tenth of --max-requests"),
+    Option("max-memory", "Processes", SIZE.checked(lambda value: whole_number("", value, at_least=1)).or_none(),
+           "Replace a worker process that has more than this in RAM, what it shares with the others included.",
+           "PreforkTaskmaster(max_memory)"),
 ]
 
 _LIMITS = {
@@ -155,9 +189,9 @@ _LIMITS = {
     "chunk_extensions": "The longest chunk extensions, which nobody needs, of a body. Longer ones are answered 400.",
     "trailers": "The longest trailer section of a chunked body. A longer one is answered 431.",
     "requests_per_connection": "After so many requests a connection closes, and the client opens another.",
-    "connections": "The most connections open at once. The next is answered 503.",
-    "connections_per_address": "The most connections open at once from one client address. The next is answered 503. "
-                               "Behind a proxy all clients have the proxy's address.",
+    "connections": "The most connections open at once, in each process. The next is answered 503.",
+    "connections_per_address": "The most connections open at once from one client address, in each process. The next "
+                               "is answered 503. Behind a proxy all clients have the proxy's address.",
 }
 _IN_BYTES = {"request_line", "head", "body", "chunk_extensions", "trailers"}
 
@@ -172,8 +206,8 @@ _TIMEOUTS = {
     "minimum_rate": "Every so many bytes that a client sends or takes give it back a second of --timeout-body or "
                     "--timeout-write; so uploads and downloads may take long, if only they go on. none: nothing is "
                     "given back.",
-    "pressed": "While all threads are busy and others wait, a slow client has only so long, and idle connections "
-               "close at once. none: nobody gives way.",
+    "pressed": "While all threads are busy and others wait, a slow client has only so long, and idle connections that "
+               "hold a thread close at once. none: nobody gives way.",
     "handler": "A request for which the application takes longer is logged, with the stack of its thread. It goes "
                "on: nothing kills a stuck request.",
     "linger": "After a last answer, what the client still sends is read for so long, so that it can read that answer.",
@@ -253,17 +287,22 @@ LIFE = [
            "send no more.",
            "Acceptor.serve_forever(leave)", default=0.0),
     Option("live-path", "Lifecycle", URL_PATH,
-           "A path to answer 200 at as long as the server lives, such as /livez.",
-           "acceptor.health.Health(live)"),
+           "A path to answer 200 at as long as the server lives, such as /livez. While all threads are busy it is "
+           "answered without one, if the connection has been accepted: give --queue a number, for with none it "
+           "waits in the kernel. Not over TLS, nor behind a PROXY header.",
+           "acceptor.health.Health(live); Acceptor(urgent)"),
     Option("ready-path", "Lifecycle", URL_PATH,
-           "A path to answer 200 at while the server is ready, and 503 once it is told to stop, such as /readyz.",
-           "acceptor.health.Health(ready)"),
+           "A path to answer 200 at while the server is ready, and 503 once it is told to stop, such as /readyz. "
+           "While all threads are busy, as --live-path.",
+           "acceptor.health.Health(ready); Acceptor(urgent)"),
     Option("hooks", "Lifecycle", Kind("MODULE:OBJECT", TEXT.parse),
            "An object, or without a colon a module, with any of the functions starting, ready, stopping, stopped "
-           "(called with the Acceptor), thread_start and thread_exit.",
-           "Acceptor(hooks); Taskmaster.on_thread_start, on_thread_exit"),
+           "(called with the Acceptor, in the main process), process_start and process_exit (in each process that "
+           "serves, before and after it does), thread_start and thread_exit.",
+           "Acceptor(hooks); Taskmaster.on_thread_start, on_thread_exit; PreforkTaskmaster.on_process_start, "
+           "on_process_exit"),
     Option("pidfile", "Lifecycle", FILE,
-           "Write the process id here while the server runs.",
+           "Write the process id, of the main process, here while the server runs.",
            ""),
 ]
 
@@ -317,8 +356,8 @@ CONFIGURATION = [
            "", default=False, everywhere=False),
 ]
 
-OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *LOGS, *DEVELOPMENT, *CONFIGURATION, *LIFE, *PROXIES,
-                               *SECURITY, *TIMEOUTS, *LIMITS, *HTTP)
+OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *WORKERS, *LOGS, *DEVELOPMENT, *CONFIGURATION, *LIFE,
+                               *PROXIES, *SECURITY, *TIMEOUTS, *LIMITS, *HTTP)
 """Those that most people need come first."""
 SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(option.section for option in OPTIONS))
 

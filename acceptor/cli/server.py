@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from acceptor import TLS, Acceptor, ForwardedHeaders, Handler, Hooks, Limits, Timeouts
 from acceptor.cli.configuration import Configuration
-from acceptor.cli.errors import ConfigurationError, StartError
+from acceptor.cli.errors import CliError, ConfigurationError, StartError
 from acceptor.cli.loading import call_users, load, load_application, look_here_first
-from acceptor.cli.models import make_taskmaster
+from acceptor.cli.models import inner_of, make_taskmaster
+from acceptor.cli.offload import LateExecutor, NamedHandler
 from acceptor.health import Health
 from acceptor.interfaces import FACTORY_HINT, is_wsgi, takes
 from acceptor.networks import Networks
@@ -21,14 +25,18 @@ from taskmaster.base import Taskmaster
 
 __all__ = ["make_acceptor"]
 
+logger = logging.getLogger("acceptor")
+
 _OF_THREADS = ("thread_start", "thread_exit")
+_OF_PROCESSES = ("process_start", "process_exit")
 _OF_THE_SERVER = ("starting", "ready", "stopping", "stopped")
 
 
-def make_acceptor(configuration: Configuration, *, access_log: bool, ready: Callable[[], object],
-                  stopped: Callable[[], object]) -> Acceptor:
+def make_acceptor(configuration: Configuration, *, access_log: bool, begin: Callable[[], object],
+                  ready: Callable[[], object], stopped: Callable[[], object]) -> Acceptor:
     """Load everything that the configuration names, and put it together. Nothing is listened on.
 
+    begin: called in each process that serves, before it does.
     ready, stopped: called as hooks of these names, before and after those of the user's.
 
     What is quick to check comes first; the application, which may take a while to import, last. CliError if something
@@ -39,14 +47,14 @@ def make_acceptor(configuration: Configuration, *, access_log: bool, ready: Call
     tls = _tls(configuration)
     directory = look_here_first(configuration["app-dir"], configuration.where("app-dir"))
     taskmaster = make_taskmaster(configuration, directory)
-    hooks = _hooks(configuration, directory, taskmaster, ready, stopped)
+    hooks = _hooks(configuration, directory, taskmaster, begin, ready, stopped)
     handler = _handler(configuration, directory)
     try:
         return Acceptor(
             handler, taskmaster=taskmaster, bind=configuration["bind"], backlog=configuration["backlog"],
             reuse_port=configuration["reuse-port"], tls=tls, limits=limits, timeouts=timeouts,
             allow=configuration["allow"], proxy_protocol=configuration["proxy-protocol"], trusted_proxies=forwarded,
-            access_log=access_log, hooks=hooks)
+            access_log=access_log, urgent=handler.answer if isinstance(handler, Health) else None, hooks=hooks)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from None
 
@@ -152,6 +160,10 @@ def _handler(configuration: Configuration, directory: Path) -> Handler:
             raise StartError(f"{configuration.said('interface')}: {reference!r} cannot be called with a "
                              "Request alone, as handlers are; leave the option out, or say wsgi")
         handler = application
+    offload = configuration["offload"]
+    if offload is not None and offload.what != "threads":
+        handler = NamedHandler(handler, reference, directory=directory, factory=factory,
+                               interface="wsgi" if wsgi else "handler", script_name=script_name)
     live, ready = configuration["live-path"], configuration["ready-path"]
     if live is None and ready is None:
         return handler
@@ -161,17 +173,43 @@ def _handler(configuration: Configuration, directory: Path) -> Handler:
     return Health(handler, live=live, ready=ready)
 
 
-def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster, ready: Callable[[], object],
-           stopped: Callable[[], object]) -> Hooks:
-    """The user's hooks, and ours; those of threads become the taskmaster's."""
+def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster, begin: Callable[[], object],
+           ready: Callable[[], object], stopped: Callable[[], object]) -> Hooks:
+    """The user's hooks, and ours; those of threads and processes become the taskmaster's."""
     users = _users_hooks(configuration, directory)
+    inner = inner_of(taskmaster)
+    forks = inner is not taskmaster
     for name in _OF_THREADS:
         if name in users:
-            setattr(taskmaster, f"on_{name}", users[name])
+            for each in (taskmaster, inner):  # the main process has threads of its own
+                setattr(each, f"on_{name}", users[name])
 
-    def call(name: str, acceptor: Acceptor) -> None:
+    def call(name: str, *arguments: object) -> None:
         if name in users:
-            call_users(lambda: users[name](acceptor), f"the hook {name}")
+            call_users(lambda: users[name](*arguments), f"the hook {name}")
+
+    def on_process_start() -> None:
+        begin()
+        call("process_start")
+        offload = getattr(inner, "offload", None)
+        if isinstance(offload, LateExecutor):
+            offload.open()
+
+    def on_worker_start() -> None:
+        """One that lacks what it needs serves nobody: at the start, that ends the server."""
+        try:
+            on_process_start()
+        except CliError as error:
+            logger.critical("%s", error)
+            logging.shutdown()
+            os._exit(StartError.exit_code)
+
+    def on_starting(acceptor: Acceptor) -> None:
+        call("starting", acceptor)
+        if forks:
+            _warn_of_threads()
+        else:
+            on_process_start()
 
     def on_ready(acceptor: Acceptor) -> None:
         ready()
@@ -179,13 +217,28 @@ def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster
 
     def on_stopped(acceptor: Acceptor) -> None:
         try:
-            if "stopped" in users:
-                users["stopped"](acceptor)
+            if not forks and "process_exit" in users:
+                users["process_exit"]()
         finally:
-            stopped()
+            try:
+                if "stopped" in users:
+                    users["stopped"](acceptor)
+            finally:
+                stopped()
 
-    return Hooks(starting=lambda acceptor: call("starting", acceptor), ready=on_ready,
-                 stopping=users.get("stopping"), stopped=on_stopped)
+    if forks:
+        taskmaster.on_process_start = on_worker_start  # type: ignore[attr-defined]
+        taskmaster.on_process_exit = users.get("process_exit")  # type: ignore[attr-defined]
+    return Hooks(starting=on_starting, ready=on_ready, stopping=users.get("stopping"), stopped=on_stopped)
+
+
+def _warn_of_threads() -> None:
+    """Before the fork: whatever has been loaded may have started some."""
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if others:
+        logger.warning("these threads run in the main process, and will not be in the worker processes: %s. What has "
+                       "started them when it was imported should do so in the hook process_start (--hooks)",
+                       ", ".join(others))
 
 
 def _users_hooks(configuration: Configuration, directory: Path) -> dict[str, Callable[..., object]]:
@@ -196,9 +249,10 @@ def _users_hooks(configuration: Configuration, directory: Path) -> dict[str, Cal
     found = load(reference, configuration.where("hooks"), directory, module_alone=True)
     if isinstance(found, type):
         raise StartError(f"{where} is a class; name an object made of it")
-    hooks = {name: hook for name in (*_OF_THE_SERVER, *_OF_THREADS) if (hook := getattr(found, name, None)) is not None}
+    names = (*_OF_THE_SERVER, *_OF_PROCESSES, *_OF_THREADS)
+    hooks = {name: hook for name in names if (hook := getattr(found, name, None)) is not None}
     if not hooks:
-        raise StartError(f"{where} has no function called {', '.join(_OF_THE_SERVER)}, {' or '.join(_OF_THREADS)}")
+        raise StartError(f"{where} has no function called {', '.join(names[:-1])} or {names[-1]}")
     for name, hook in hooks.items():
         if not callable(hook):
             raise StartError(f"{where}: {name} is {hook!r:.80}; make it a function")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
@@ -11,17 +12,19 @@ from acceptor import Acceptor, StopReport
 from acceptor.cli.configuration import Configuration
 from acceptor.cli.errors import CliError, ConfigurationError, StartError, check_writable
 from acceptor.cli.logs import Logs, check_logs
-from acceptor.cli.models import describe
+from acceptor.cli.models import describe, inner_of
+from acceptor.cli.offload import LateExecutor
 from acceptor.cli.reference import versions
 from acceptor.cli.reload import INHERITED, obey, run_reloading
 from acceptor.cli.server import make_acceptor
+from taskmaster.base import Taskmaster
 
 __all__ = ["check", "serve"]
 
 logger = logging.getLogger("acceptor")
 
 _LOST = 3
-"""The exit code if requests were cut, or threads did not end."""
+"""The exit code if requests were cut, threads did not end, or the worker processes lost who looks after them."""
 
 
 def check(configuration: Configuration) -> None:
@@ -29,7 +32,7 @@ def check(configuration: Configuration) -> None:
     check_logs(configuration)
     _check_reload(configuration)
     _PidFile(configuration["pidfile"], configuration.where("pidfile"))
-    make_acceptor(configuration, access_log=False, ready=lambda: None, stopped=lambda: None)
+    make_acceptor(configuration, access_log=False, begin=_nothing, ready=_nothing, stopped=_nothing)
 
 
 def serve(configuration: Configuration, environ: MutableMapping[str, str] = os.environ) -> int:
@@ -38,6 +41,8 @@ def serve(configuration: Configuration, environ: MutableMapping[str, str] = os.e
     environ: what a reloading parent says is taken out of it, lest the processes that the application starts have it.
     """
     inherited = environ.pop(INHERITED, "").split()
+    if inherited:
+        os.set_inheritable(int(inherited[0]), False)
     reloads = configuration["reload"] and not inherited
     _check_reload(configuration)
     with Logs(configuration, with_access=not reloads) as logs:
@@ -50,18 +55,46 @@ def serve(configuration: Configuration, environ: MutableMapping[str, str] = os.e
             # The sockets and the pid file are the parent's.
             configuration = configuration.replaced({"bind": tuple(inherited[1:]), "reuse-port": False, "pidfile": None})
         pidfile = _PidFile(configuration["pidfile"], configuration.where("pidfile"))
-        acceptor = make_acceptor(configuration, access_log=logs.access, ready=pidfile.write, stopped=pidfile.remove)
-        if inherited:
-            obey(int(inherited[0]), acceptor)
+
+        def ready() -> None:
+            pidfile.write()
+            if inherited:  # not sooner, since it starts a thread, and that must be after a fork
+                obey(int(inherited[0]), acceptor)
+
+        acceptor = make_acceptor(configuration, access_log=logs.access, begin=logs.begin, ready=ready,
+                                 stopped=pidfile.remove)
         logger.info("%s; process %d; %s", versions(), os.getpid(), describe(acceptor.taskmaster))
-        report = _serve_forever(acceptor, configuration, logs)
-        if report is None:
-            logger.warning("stopped by a signal, before everything had ended")
-            return _LOST
-        snapshot = acceptor.taskmaster.snapshot()
-        logger.info("stopped; connections: %d served, %d refused", snapshot.served,
-                    snapshot.refused + acceptor.refused_count)
-        return _LOST if report else 0
+        code = _to_the_end(acceptor, configuration, logs)
+    _end_offload(inner_of(acceptor.taskmaster), code)
+    return code
+
+
+def _to_the_end(acceptor: Acceptor, configuration: Configuration, logs: Logs) -> int:
+    report = _serve_forever(acceptor, configuration, logs)
+    if report is None:
+        logger.warning("stopped by a signal, before everything had ended")
+        return _LOST
+    snapshot = acceptor.taskmaster.snapshot()
+    logger.info("stopped; connections: %d served, %d refused", snapshot.served,
+                snapshot.refused + acceptor.refused_count)
+    abandoned = "the nursery died" in snapshot.shrunk  # nobody has asked for this stop: it must not look like one
+    return _LOST if report or abandoned else 0
+
+
+def _end_offload(taskmaster: Taskmaster, code: int) -> None:
+    """End the executor; and if it still has something to do, which was cut, this process, which would wait for that."""
+    offload = getattr(taskmaster, "offload", None)
+    if not isinstance(offload, LateExecutor):
+        return
+    offload.shutdown(wait=False, cancel_futures=True)
+    if offload.in_progress:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _serve_forever(acceptor: Acceptor, configuration: Configuration, logs: Logs) -> StopReport | None:
