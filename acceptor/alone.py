@@ -306,7 +306,7 @@ def _packed(response: Response) -> Response:
     return packed
 
 
-_UNPICKLABLE = re.compile("pickle|serialize|cross-interpreter")
+_UNPICKLABLE = re.compile("pickle|local object|serialize|cross-interpreter")
 """In what pickle, Dask, and the interpreters of Python 3.14 say of it, each by errors of other types."""
 
 

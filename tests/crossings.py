@@ -77,12 +77,13 @@ class _Threads(Executor):
 class _Crossing(Connection):
     """It is served jobs instead of requests. Owned by the loop's thread, as is the trial while it runs."""
 
-    __slots__ = ("crossed", "job", "trial")
+    __slots__ = ("connected", "crossed", "job", "trial")
 
     def __init__(self, trial: Trial, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         super().__init__(sock, address, service)
         self.trial = trial
         self.crossed = 0
+        self.connected = False
         self.job: Future[Any] | None = None
         """None: it waits for a round."""
 
@@ -91,12 +92,15 @@ class _Crossing(Connection):
         self.alone, self.phase, self.stream.wants, self.deadline, self.resumed = (
             True, Phase.HANDLING, 0, float("inf"), True)
         trial = self.trial
+        if self.connected and self.at_work:
+            # 1. a job is done, 2. that is seen when the connection is parked, it is collected, and parked again,
+            # 3. the job's thread gets to have it come back
+            trial.for_nothing += 1
+            return End.PARK
         if self.job is not None:
-            if not self.job.done():
-                trial.for_nothing += 1
-                return End.PARK
             self.job = None
             self.crossed += 1
+        self.connected = True
         if not trial.over:
             trial.came(self)
         return End.CLOSE if trial.over else End.PARK
@@ -121,7 +125,7 @@ class Trial:
         self.crossed = 0
         self.over = False
         self.for_nothing = 0
-        """How often one has come back, and its job was not done."""
+        """How often one has come back, and its job was not done: allowed, and rare."""
         self._connections: list[_Crossing] = []
         self._away = connections
         """Of the current round. The first is that all connect."""
