@@ -1,5 +1,8 @@
 """Where a connection is in its life.
 
+    What is parked is with nobody while it waits: in FRESH to READING, in IDLE, and in WRITING and CLOSING if its client
+    takes its time; on a thread that serves alone, in RECEIVING too, and in HANDLING if that is a job of an executor.
+
     phase      who has it              what it waits for                       no longer than
     ACCEPTED   a taskmaster's queue    a thread                                -
     FRESH      the thread serving it   the first byte                          Timeouts.head
@@ -12,10 +15,6 @@
     IDLE       the thread serving it   the next request                        Timeouts.keep_alive
     CLOSING    the watcher             the client, to read the last answer     Timeouts.linger
     DETACHED   whoever detached it     -                                       -
-
-Where connections are parked nobody has it while it waits, in FRESH to READING, in IDLE, and in WRITING and CLOSING if
-its client takes its time; on a thread that serves alone, in RECEIVING too, and in HANDLING if its handler is a job of
-an executor.
 """
 
 from __future__ import annotations

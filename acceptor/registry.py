@@ -19,6 +19,7 @@ from collections.abc import Callable
 from acceptor.census import Census
 from acceptor.connection import Connection
 from acceptor.phases import Phase
+from acceptor.settings import TICK
 
 __all__ = ["CLOSING", "PARKED", "WAITING", "Registry"]
 
@@ -28,6 +29,8 @@ CLOSING = -1
 """The watcher has it."""
 PARKED = -2
 """It waits for its client."""
+_NEVER = 1e15
+"""Seconds; for what has no deadline."""
 
 
 class Registry:
@@ -38,6 +41,7 @@ class Registry:
         self._lock = threading.Lock()
         self._census = census
         self._owners: dict[Connection, int] = {}
+        """Not of those in `_parked`: whoever looks for something to do need not look at thousands who are idle."""
         self._addresses: dict[Connection, str] = {}
         """Whom each counts for, if connections_per_address is set; a connection's own address may change."""
         self._open = True
@@ -45,6 +49,8 @@ class Registry:
         self._parks = True
         self._parked: dict[int, Connection] = {}
         """By descriptor; the one that has been parked for the longest time first."""
+        self._by_deadline: dict[float, dict[int, Connection]] = {}
+        """The same, by the TICK in which their time is up: each is looked at when it may be, and not in every one."""
         self._due: deque[int] = deque()
         """Descriptors of those whose time is up; perhaps they have come back since."""
         self._at_work: dict[Connection, None] = {}
@@ -55,7 +61,7 @@ class Registry:
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._owners)
+            return len(self._owners) + len(self._parked)
 
     @property
     def refused(self) -> int:
@@ -119,11 +125,13 @@ class Registry:
             if not self._parks and not works and (not connection.alone or connection.phase in _IDLE):
                 self._wait_locked(connection)
                 return False
-            self._owners[connection] = PARKED
             if works:
+                self._owners[connection] = PARKED
                 self._at_work[connection] = None
             else:
-                self._parked[connection.fileno()] = connection
+                del self._owners[connection]
+                self._parked[number := connection.fileno()] = connection
+                self._by_deadline.setdefault(_tick_of(connection), {})[number] = connection
             return True
 
     def unpark(self, descriptor: int) -> Connection | None:
@@ -149,7 +157,9 @@ class Registry:
     def find_due(self, now: float) -> bool:
         """See which parked connections have had their time by `now`; whether there are any, for `unpark_due`."""
         with self._lock:
-            self._due = deque(number for number, connection in self._parked.items() if connection.deadline <= now)
+            this = now // TICK
+            self._due = deque(number for tick, parked in self._by_deadline.items() if tick <= this
+                              for number, connection in parked.items() if connection.deadline <= now)
             return bool(self._due)
 
     def unpark_due(self) -> tuple[Connection | None, bool]:
@@ -177,6 +187,10 @@ class Registry:
 
     def _unpark_locked(self, descriptor: int) -> Connection | None:
         if (connection := self._parked.pop(descriptor, None)) is not None:
+            same = self._by_deadline[tick := _tick_of(connection)]
+            del same[descriptor]
+            if not same:
+                del self._by_deadline[tick]
             self._wait_locked(connection)
         return connection
 
@@ -200,13 +214,26 @@ class Registry:
     def items(self) -> list[tuple[Connection, int]]:
         """What there is at this moment."""
         with self._lock:
+            return [*self._owners.items(), *((connection, PARKED) for connection in self._parked.values())]
+
+    def attended(self) -> list[tuple[Connection, int]]:
+        """The same without those that wait for their clients: of many, most do."""
+        with self._lock:
             return list(self._owners.items())
 
-    def each(self, act: Callable[[Connection, int], None]) -> None:
-        """Call `act` with every connection and its owner, none of which can be closed meanwhile. It must not block."""
+    def each(self, act: Callable[[Connection, int], None], *, attended: bool = False) -> None:
+        """Call `act` with every connection and its owner, none of which can be closed meanwhile. It must not block.
+        attended: as above."""
         with self._lock:
             for connection, owner in self._owners.items():
                 act(connection, owner)
+            if not attended:
+                for connection in self._parked.values():
+                    act(connection, PARKED)
+
+
+def _tick_of(connection: Connection) -> float:
+    return min(connection.deadline, _NEVER) // TICK
 
 
 _IDLE = (Phase.FRESH, Phase.IDLE)

@@ -235,7 +235,7 @@ class Watcher:
         running = {}
         if self._service.urgent is not None:
             self._answer_urgent(self._service.urgent, now)
-        for connection, owner in self._registry.items():
+        for connection, owner in self._registry.attended():
             phase, since = connection.phase, connection.since
             if owner == WAITING:
                 pressed = pressed or now - connection.ready_since >= TICK
@@ -256,7 +256,7 @@ class Watcher:
             if len(sent) < _MOST and not connection.wire.has_rest and (data := peek(connection)):
                 sent.append((connection, data))
 
-        self._registry.each(look)
+        self._registry.each(look, attended=True)
         for connection, data in sent:
             answer = urgent_answer(connection, data, urgent)
             if answer is None or not self._registry.hand_over(connection, WAITING):

@@ -23,6 +23,8 @@ NEEDED = 300
 """Open files beyond one for each connection, in the crowd and in the server, which has the active clients too."""
 _PER_ADDRESS = 10_000
 """Clients of one address, for which the system has some 28,000 ports."""
+_BIND_ADDRESS_NO_PORT = 24
+"""IP_BIND_ADDRESS_NO_PORT of Linux, which the module socket does not name."""
 _PATIENCE = 20.0
 _REQUEST = (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) "
             b"Gecko/20100101 Firefox/140.0\r\nAccept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n"
@@ -42,14 +44,23 @@ def main() -> None:
     clients = []
     answered = 0
     for number in range(options.connections):
-        client = socket.create_connection(("127.0.0.1", options.port), _PATIENCE,
-                                          (f"127.0.0.{1 + number // _PER_ADDRESS}", 0))
+        client = _connect(options.port, f"127.0.0.{1 + number // _PER_ADDRESS}")
         clients.append(client)
         answered += _ask(client)
     _report(answered, len(clients), began)
     for _ in sys.stdin:
         began = time.monotonic()
         _report(sum(map(_ask, clients)), len(clients), began)
+
+
+def _connect(port: int, source: str) -> socket.socket:
+    client = socket.socket()
+    client.settimeout(_PATIENCE)
+    # ip(7): connect(2) chooses the port, which may be one that other connections have, to another server.
+    client.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+    client.bind((source, 0))
+    client.connect(("127.0.0.1", port))
+    return client
 
 
 def _ask(client: socket.socket) -> bool:

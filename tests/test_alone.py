@@ -236,6 +236,10 @@ def offload(request: pytest.FixtureRequest) -> Executor | None:
     return EXECUTORS[request.param]()
 
 
+here = pytest.mark.parametrize("offload", ["inline", "at once"], indirect=True)
+"""For what a handler elsewhere, which has no connection, cannot do."""
+
+
 def get(lone: Lone, target: str = "/", **options: Any) -> Received:
     lone.client.send(request(target, **options))
     return lone.client.read_response(options.get("method", "GET"))
@@ -694,9 +698,8 @@ def test_a_client_that_leaves_in_its_response_leaves_nothing_open(
     assert body.closings == 1
 
 
+@here
 def test_a_detached_connection_is_the_handlers(serve: Serve, offload: Executor | None) -> None:
-    if isinstance(offload, Elsewhere):
-        pytest.skip("it has no connection there")
     taken: list[socket.socket] = []
 
     def handler(request: Request) -> str:
@@ -712,6 +715,7 @@ def test_a_detached_connection_is_the_handlers(serve: Serve, offload: Executor |
     assert lone.client.read_to_end() == b"hello"
 
 
+@here
 def test_what_a_handler_sends_itself_arrives_in_order(serve: Serve, offload: Executor | None) -> None:
     def handler(request: Request) -> Response:
         request.send_informational(103, {"Link": "</style.css>; rel=preload"})
@@ -719,8 +723,6 @@ def test_what_a_handler_sends_itself_arrives_in_order(serve: Serve, offload: Exe
         request.begin(response)(b"begun ")
         return response
 
-    if isinstance(offload, Elsewhere):
-        pytest.skip("it has no connection there")
     lone = serve(handler, offload=offload)
     for _ in range(2):
         received = get(lone)

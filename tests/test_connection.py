@@ -546,6 +546,7 @@ def test_when_the_server_stops_an_idle_connection_ends_at_the_next_tick(serve: S
     assert session.await_end() is End.CLOSE
 
 
+@only("hold", "park")  # on a thread that serves alone nobody waits for one that has sent nothing
 @transports
 @pytest.mark.parametrize("before", [0, 1], ids=["the first", "a later one"])
 def test_when_the_server_stops_a_request_that_comes_before_the_next_tick_is_answered_and_is_the_last(

@@ -152,8 +152,8 @@ def _run(model: Model, transport: Transport) -> Iterator[Servers]:
 
 
 PAIRS = [(model, transport) for transport in TRANSPORTS for model in MODELS
-         if transport is PLAIN or model.name in ("single", "recycling", "loop")]
-"""Over TLS, one that holds connections, one that parks them, and one that never waits: the others do the same."""
+         if transport is PLAIN or model.name in ("recycling", "loop")]
+"""Over TLS, one that parks connections and one that never waits: to hold them is a part of the former."""
 
 
 def id_of(pair: tuple[Model, Transport]) -> str:

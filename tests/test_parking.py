@@ -266,15 +266,18 @@ def test_a_handshake_is_parked_until_the_client_goes_on_with_it(turns: Callable[
 
 
 def test_a_handshake_that_does_not_fit_is_parked_until_there_is_room(turns: Callable[..., Turns]) -> None:
-    one = turns(echo, buffer=SMALL)
-    one.service.tls = certificate()
-    set_tick(one.connection.stream.raw, 0.002)
-    to_the_last_byte(one.connection.stream.raw)
-    hello = ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        trusting().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=hostname).do_handshake()
-    one.client.send(hello.read())
-    assert one.serve() is End.PARK
+    for _ in range(5):  # the kernel may find room for more, now and then, when it asks the client (RFC 9293 3.8.6.1)
+        one = turns(echo, buffer=SMALL)
+        one.service.tls = certificate()
+        set_tick(one.connection.stream.raw, 0.002)
+        to_the_last_byte(one.connection.stream.raw)
+        hello = ssl.MemoryBIO()
+        with pytest.raises(ssl.SSLWantReadError):
+            trusting().wrap_bio(ssl.MemoryBIO(), hello, server_hostname=hostname).do_handshake()
+        one.client.send(hello.read())
+        assert one.serve() is End.PARK
+        if one.parked[1] == select.POLLOUT:
+            break
     assert one.parked[:2] == (Phase.HANDSHAKE, select.POLLOUT)
 
 
