@@ -27,20 +27,21 @@ class TestThreadPerConnection(LimitedTaskmasterContract):
 
 class TestPooled(LimitedTaskmasterContract):
     def make_taskmaster(self) -> Taskmaster:
-        return PooledTaskmaster(threads=20)
+        return PooledTaskmaster(threads=20, idle="hold")
 
     def make_limited(self, max_thread_count: int, max_accept_count: int | None) -> Taskmaster:
-        return PooledTaskmaster(threads=max_thread_count, queue_size=max_accept_count)
+        return PooledTaskmaster(threads=max_thread_count, queue_size=max_accept_count, idle="hold")
 
 
 class TestRecycling(LimitedTaskmasterContract):
     one_accepts = False
 
     def make_taskmaster(self) -> Taskmaster:
-        return RecyclingTaskmaster(standby=4)
+        return RecyclingTaskmaster(standby=4, idle="hold")
 
     def make_limited(self, max_thread_count: int, max_accept_count: int | None) -> Taskmaster:
-        return RecyclingTaskmaster(standby=1, max_thread_count=max_thread_count, max_accept_count=max_accept_count)
+        return RecyclingTaskmaster(standby=1, max_thread_count=max_thread_count, max_accept_count=max_accept_count,
+                                   idle="hold")
 
 
 class TestPooledThatParks(LimitedTaskmasterContract, ParkingTaskmasterContract):
