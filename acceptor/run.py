@@ -289,7 +289,7 @@ class Run:
         for connection, owner in self._registry.items():
             if owner != WAITING:
                 continue
-            if not connection.refusable or not connection.has_come:
+            if connection.phase.in_progress or not connection.refusable or not connection.has_come:
                 connection.give_up()
                 self._end(connection, WAITING)
             elif self._registry.hand_over(connection, WAITING):

@@ -372,9 +372,10 @@ def test_connections_waiting_for_a_thread_get_503_at_the_deadline() -> None:
     handler = Handler()
     acceptor = Acceptor(handler, port=0, taskmaster=PooledTaskmaster(threads=1, queue_size=5)).start()
     with connected(acceptor) as busy, connected(acceptor) as waiting, connected(acceptor) as waiting_too:
-        for sock in (busy, waiting, waiting_too):
-            sock.sendall(GET)
+        busy.sendall(GET)
         handler.reached()
+        for sock in (waiting, waiting_too):
+            sock.sendall(GET)
         while acceptor.taskmaster.snapshot().queued < 2:
             time.sleep(0.001)
         stopping = Stopping(acceptor, deadline=0.05)
