@@ -83,7 +83,12 @@ def run(options: Options, progress: Progress) -> Report:
                 f"{threads} threads: parking costs recycling at most half as much CPU again as holding",
                 f"{ours['cpu_us']:.0f} against {held['cpu_us']:.0f} us for a request, "
                 f"{ours['cpu_us'] / held['cpu_us']:.2f} x"))
-    return Report(grid(rows), findings, ["Switches are those for each request."], runs)
+    crowded = {model: figures[_Cell(model, 32, 32, True)]["p99_ms"] for model in _MODELS}
+    notes = ["Switches are those for each request.",
+             ("The slowest answers at full load, where 32 threads wait for nothing but the GIL: p99 "
+              + ", ".join(f"{model} {p99:.0f} ms" for model, p99 in crowded.items()) + ". A thread that has been woken "
+              "with a connection in its hands waits there behind others, up to sys.getswitchinterval() for each.")]
+    return Report(grid(rows), findings, notes, runs)
 
 
 def _one(cell: _Cell, options: Options, progress: Progress) -> dict[str, Any]:

@@ -7,7 +7,7 @@ What was expected, before anything was measured (bench/README.md argues it):
   4. With keep-alive, parking costs recycling at most half as much CPU again for an answer as holding does; and the pool
      more than recycling, since it hands over every request and not every connection.
   5. The event loop costs the least CPU of all that serve everybody, if the handler does not sleep; if it sleeps for a
-     millisecond, the loop answers no more than one in each, and threads for the handlers give at least five times that.
+     millisecond, the loop answers no more than one in each, and threads for the handlers give three times that or more.
   6. On one core two processes give nothing: within 25 % of the CPU that the one process of recycling-park needs.
 Nothing is tuned to make these hold, and a model that left clients without an answer is not compared with any.
 """

@@ -65,7 +65,7 @@ def _loop(fit: dict[str, Figures]) -> list[str]:
     line = (f"{cell.load}: the loop answers {loop.rate:,.0f} a second if it runs the handlers itself, and "
             f"{threads.rate:,.0f} with threads for them, {factor:.1f} x.")
     if cell.sleep_ms >= 1:
-        line += f' "At least five times" {_holds(factor >= 5)} here.'
+        line += f' "At least three times" {_holds(factor >= 3)} here.'
     return [line]
 
 

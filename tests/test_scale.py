@@ -274,14 +274,18 @@ def test_what_is_said_of_fairness(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_said_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(server: Made, load: Load) -> Result:
-        return result({"loop": 800}.get(server.model, cured))
+        sleep = server.arguments[server.arguments.index("--sleep") + 1]
+        return result({("loop", "1.0"): 800, ("loop", "0.1"): 2700, ("loop-threads", "0.1"): threads}.get(
+            (server.model, sleep), cured))
 
-    cured = 5000
+    cured, threads = 4000, 2600
     said = judged(scale_loop, answer, monkeypatch)
     assert not [text for text in said if text.startswith("FAIL")]
-    assert "5,000 against 800 a second, 6.2 x" in said[-1]
-    cured = 700
-    assert [text[:4] for text in judged(scale_loop, answer, monkeypatch)] == ["PASS", "PASS", "FAIL", "FAIL"]
+    assert "4,000 against 800 a second, 5.0 x" in said[2]
+    assert "2,600 against 2,700 a second, 1.0 x" in said[3]
+    assert "4,000 against 2,700 a second, 1.5 x" in said[4]
+    cured, threads = 700, 5000
+    assert [text[:4] for text in judged(scale_loop, answer, monkeypatch)] == ["PASS", "PASS", "FAIL", "FAIL", "FAIL"]
 
 
 def test_what_is_said_of_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
