@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -31,7 +30,7 @@ from acceptor.messages import Handler
 from acceptor.networks import Networks
 from acceptor.registry import Registry
 from acceptor.replica import Replica
-from acceptor.run import Run, StopReport
+from acceptor.run import Run, Steps, StopReport
 from acceptor.service import Service
 from acceptor.settings import TICK, Limits, Timeouts
 from acceptor.signals import SIGNALS_EVERY, handled_signals
@@ -55,7 +54,7 @@ class _Life(enum.Enum):
     STOPPING = "stopping"
 
 
-class Acceptor:
+class Acceptor(Steps):
     """An HTTP/1.1 server: `handler` answers the requests, `taskmaster` decides which threads do what.
 
         Acceptor(hello, port=4242, taskmaster=RecyclingTaskmaster()).serve_forever()
@@ -309,29 +308,11 @@ class Acceptor:
                  traceback: TracebackType | None) -> None:
         self.stop()
 
-    # For the taskmaster: see taskmaster.base.AcceptorSteps. Any number of threads at once.
+    # For the taskmaster, with the other steps: see taskmaster.base.AcceptorSteps.
 
     def accept(self, timeout: float | None = None) -> Connection | None:
         self._of_taskmaster.yes = True
-        return self._run.accept(timeout)
-
-    def process_connection(self, connection: Connection) -> None:
-        self._run.process(connection)
-
-    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
-        return self._run.process_until_idle(connection, go_on)
-
-    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
-        return self._run.process_without_waiting(connection, offload)
-
-    def park(self, connection: Connection) -> bool:
-        return self._run.park(connection)
-
-    def refuse(self, connection: Connection) -> None:
-        self._run.refuse(connection)
-
-    def abandon(self, connection: Connection) -> None:
-        self._run.abandon(connection)
+        return super().accept(timeout)
 
     # For a taskmaster that forks: see taskmaster.worker_process.ForkingAcceptor.
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 
 from acceptor.background import start_again_after_fork
 from acceptor.census import SharedCensus, SharedCompliance, Tally
-from acceptor.connection import Connection
 from acceptor.listener import Listener
 from acceptor.registry import Registry
-from acceptor.run import Run
+from acceptor.run import Run, Steps
 from acceptor.service import Service
 from taskmaster.base import Taskmaster
 
 __all__ = ["Replica"]
 
 
-class Replica:
+class Replica(Steps):
     """Made by `Acceptor.replica`. Keeps the contracts of `taskmaster.worker_process.Replica` and, for its taskmaster,
     of `taskmaster.base.AcceptorSteps`.
 
@@ -41,8 +39,8 @@ class Replica:
         self._service = replace(service, compliance=compliance, on_request=tally.counter(number), multiprocess=True,
                                 multithread=taskmaster.max_thread_count != 1)
         self._listener = listener.shared()
-        self._registry = Registry(SharedCensus(service.limits, tally, number))
-        self._run = Run(self._service, self._registry, self._listener, taskmaster)
+        registry = Registry(SharedCensus(service.limits, tally, number))
+        self._run = Run(self._service, registry, self._listener, taskmaster)
 
     # For the worker process.
 
@@ -54,10 +52,9 @@ class Replica:
         self._service.leaving = True
 
     def close(self, *, last: bool) -> None:
-        self._service.leaving = self._service.stopping = True
-        self._registry.park_no_more()
+        self._service.leaving = True
         self._listener.shuts = last
-        self._listener.stop()
+        self._run.accept_no_more()
 
     def stop(self) -> Sequence[str]:
         return self._run.stop(math.inf, 0.0, spare=0.0).cut
@@ -68,26 +65,3 @@ class Replica:
     def reload(self) -> None:
         if self._on_reload is not None:
             self._on_reload()
-
-    # For the taskmaster: see taskmaster.base.AcceptorSteps.
-
-    def accept(self, timeout: float | None = None) -> Connection | None:
-        return self._run.accept(timeout)
-
-    def process_connection(self, connection: Connection) -> None:
-        self._run.process(connection)
-
-    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
-        return self._run.process_until_idle(connection, go_on)
-
-    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
-        return self._run.process_without_waiting(connection, offload)
-
-    def park(self, connection: Connection) -> bool:
-        return self._run.park(connection)
-
-    def refuse(self, connection: Connection) -> None:
-        self._run.refuse(connection)
-
-    def abandon(self, connection: Connection) -> None:
-        self._run.abandon(connection)

@@ -25,7 +25,7 @@ from acceptor.violations import ProtocolError
 from acceptor.watcher import Watcher
 from taskmaster.base import AcceptorSteps, StopPhase, Taskmaster, TaskmasterBusyError
 
-__all__ = ["Run", "StopReport"]
+__all__ = ["Run", "Steps", "StopReport"]
 
 logger = logging.getLogger("acceptor")
 
@@ -221,10 +221,8 @@ class Run:
             self._tell(StopPhase.LEAVING)
         self._wait_unless_hurried(leave)
         # 1. No new connections, and no further request on those there are.
-        self._service.stopping = True
-        self._registry.park_no_more()
         self._tell(StopPhase.STOPPING)
-        self._listener.stop()
+        self.accept_no_more()
         # 2. Everything in progress gets its answer, and every thread is joined.
         late = self._shut_down_taskmaster(deadline)
         cut: list[str] = []
@@ -251,6 +249,12 @@ class Run:
                            ", ".join(cut) or "nothing",
                            f"; threads that have not ended: {', '.join(late)}" if late else "")
         return report
+
+    def accept_no_more(self) -> None:
+        """What the kernel has queued is still served; a second call only wakes who waits. Also before `stop`."""
+        self._service.stopping = True
+        self._registry.park_no_more()
+        self._listener.stop()
 
     def _tell(self, phase: StopPhase) -> None:
         try:
@@ -309,6 +313,33 @@ class Run:
     def _close(self, connection: Connection) -> None:
         """For the watcher: it is done with `connection`."""
         self._end(connection, CLOSING)
+
+
+class Steps:
+    """The steps of `taskmaster.base.AcceptorSteps`, for whoever has a run: any number of threads at once."""
+
+    _run: Run
+
+    def accept(self, timeout: float | None = None) -> Connection | None:
+        return self._run.accept(timeout)
+
+    def process_connection(self, connection: Connection) -> None:
+        self._run.process(connection)
+
+    def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
+        return self._run.process_until_idle(connection, go_on)
+
+    def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
+        return self._run.process_without_waiting(connection, offload)
+
+    def park(self, connection: Connection) -> bool:
+        return self._run.park(connection)
+
+    def refuse(self, connection: Connection) -> None:
+        self._run.refuse(connection)
+
+    def abandon(self, connection: Connection) -> None:
+        self._run.abandon(connection)
 
 
 def _never() -> bool:

@@ -15,7 +15,7 @@ from acceptor.framing import LAST_CHUNK, Framing, Plan, chunk
 from acceptor.messages import Body, ClientDisconnectedError, file_size
 from acceptor.stream import Stream
 
-__all__ = ["ResponseBodyError", "Sending", "close_body", "finish_at_once", "send", "send_at_once", "send_piece"]
+__all__ = ["ResponseBodyError", "Sending", "close_body", "finish_at_once", "send_at_once", "send_piece"]
 
 _SMALL = 64 * 1024
 """A body up to this is copied behind its head, for one send; a larger one is not worth the copy."""
@@ -27,22 +27,10 @@ class ResponseBodyError(Exception):
     """The response's body raised, then `__cause__` is that, or it is not what its head announces."""
 
 
-def send(stream: Stream, planned: Plan, body: Body) -> int:
-    """Send head and body, or what is left of them after `send_piece`, blocking; return the bytes of body sent, in all.
-
-    The stream must be one that waits (`Stream.waits`). OSError if the client is gone, TimeoutError if it takes too
-    little (Timeouts.write), ResponseBodyError if the body fails; `planned.started` tells whether something has been
-    sent then. The body is not closed: see `close_body`.
-    """
-    if not send_at_once(stream, planned, body):
-        Sending(stream, planned, body).go()
-    return planned.sent
-
-
 def send_at_once(stream: Stream, planned: Plan, body: Body) -> bool:
     """Send head and body by one call, if that is the way; else nothing is sent, and the answer is False.
 
-    Raises what `send` does. After MustWait: `finish_at_once`.
+    Raises what `Stream.send` does. After MustWait: `finish_at_once`.
     """
     if (not isinstance(body, bytes) or len(body) > _SMALL or len(body) != planned.length or planned.started
             or planned.framing is not Framing.LENGTH):
@@ -70,7 +58,11 @@ class Sending:
         """The part that is being sent, if it is one."""
 
     def go(self) -> None:
-        """Send what is left. Raises what `send` does."""
+        """Send what is left.
+
+        OSError if the client is gone, TimeoutError if it takes too little (Timeouts.write), ResponseBodyError if the
+        body fails; `Plan.started` tells whether something has been sent then. The body is not closed: `close_body`.
+        """
         stream = self._stream
         sent = stream.flush()
         if self._file is not None:
@@ -150,7 +142,7 @@ def _parts_of_file(planned: Plan, file: BinaryIO) -> Iterator[_Head | _File | by
 
 
 def send_piece(stream: Stream, planned: Plan, data: object) -> None:
-    """Send one piece of the body, which may be empty, and with the first one the head. Raises what `send` does."""
+    """Send one piece of the body, which may be empty, and with the first one the head. Raises what `go` does."""
     if part := _piece(planned, data):
         stream.send(part)
         planned.sent += len(cast(bytes, data))

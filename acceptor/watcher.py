@@ -183,8 +183,17 @@ class Watcher:
                 if not self._decide(connection, self._service.urgent is None):
                     self._close(connection)
                     return
+        except (OSError, ValueError):  # closed under us, which only a bug elsewhere could do
+            self._undecided.pop(connection, None)
+            self._close(connection)
+        else:
+            self._watch(connection, now)
+
+    def _watch(self, connection: Connection, now: float) -> None:
+        """Read what it still sends, for as long as it may linger."""
+        try:
             self._selector.register(connection, selectors.EVENT_READ)
-        except (OSError, ValueError, KeyError):  # closed under us, which only a bug elsewhere could do
+        except (OSError, ValueError, KeyError):  # as above
             self._undecided.pop(connection, None)
             self._close(connection)
         else:
@@ -265,19 +274,24 @@ class Watcher:
             # A thread may have served that request meanwhile, and parked the connection, and it waits with another.
             same = peek(connection) == data
             if connection.start_answer(answer) if same else connection.start_refusal(_AGAIN):
-                self._selector.register(connection, selectors.EVENT_READ)
-                self._lingering[connection] = now + self._service.timeouts.linger
+                self._watch(connection, now)
             else:
                 self._close(connection)
 
     def _report(self, connection: Connection, owner: int, since: float, now: float) -> None:
-        stack = _stack(owner) if owner != PARKED else "(the executor's, which may be another process)"
+        name, stack = _thread(owner)
         head = connection.head
         if connection.phase is not Phase.HANDLING or connection.since != since or head is None:
             return  # it has come to its end meanwhile: the stack may be that of something else
-        name = next((thread.name for thread in threading.enumerate() if thread.ident == owner), "of an executor")
         logger.warning("%s %s from %s: its handler has been running for %.0f s (Timeouts.handler), on thread %s:\n%s",
                        head.method, printable(head.target), connection.peer, now - since, name, stack.rstrip())
+
+
+def _thread(owner: int) -> tuple[str, str]:
+    """The name of the thread that has a connection, and what it does at the moment."""
+    if owner == PARKED:
+        return "of an executor", "(the executor's, which may be another process)"
+    return next((thread.name for thread in threading.enumerate() if thread.ident == owner), str(owner)), _stack(owner)
 
 
 def _stack(thread: int) -> str:

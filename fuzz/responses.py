@@ -15,16 +15,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from acceptor.framing import Framing, plan
+from acceptor.framing import Framing, Plan, plan
 from acceptor.heads import RequestHead
 from acceptor.messages import Body, Response
-from acceptor.sending import ResponseBodyError, close_body, send
+from acceptor.sending import ResponseBodyError, Sending, close_body, send_at_once
 from acceptor.service import Service
 from acceptor.stream import Stream
 from fuzz.choices import Choices
 from fuzz.clients import ScriptedSocket, read_answers
 
-__all__ = ["response"]
+__all__ = ["response", "send"]
 
 _NAMES = ("Content-Length", "content-length", "X-Own", "Connection", "Content-Type", "Date", "Server", "Trailer",
           "Transfer-Encoding", "Upgrade", "Keep-Alive", "Set-Cookie")
@@ -90,6 +90,13 @@ def _exchange(head: RequestHead, keep_alive: bool, at_most: int, made: _Made, st
             send(stream, plan(_request("GET", "1.1"), _SECOND, True), _SECOND.body)
         sock.take()
         _check(sock.received, head, meant, made, failed=failed, again=again, framing=planned.framing)
+
+
+def send(stream: Stream, planned: Plan, body: Body) -> int:
+    """Head and body, as an exchange does, on a stream that waits; the bytes of body sent."""
+    if not send_at_once(stream, planned, body):
+        Sending(stream, planned, body).go()
+    return planned.sent
 
 
 def _check(received: bytes, head: RequestHead, meant: Response, made: _Made, *, failed: bool, again: bool,

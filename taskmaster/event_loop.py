@@ -50,7 +50,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 
-from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
+from taskmaster.base import AcceptorSteps, Connection, ThreadState
 from taskmaster.threaded import ThreadedTaskmaster
 
 __all__ = ["EventLoopTaskmaster"]
@@ -98,12 +98,8 @@ class EventLoopTaskmaster(ThreadedTaskmaster):
                 self.enter_locked(ThreadState.SERVING)
                 connection = self.queue.popleft()
 
-    def process(self, connection: Connection) -> bool:
-        try:
-            return self.acceptor.process_without_waiting(connection, self.offload)
-        except BaseException:
-            logger.critical("processing %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
-            return False
+    def process_turn(self, connection: Connection) -> bool:
+        return self.acceptor.process_without_waiting(connection, self.offload)
 
     def _loop(self) -> None:
         self.enter(ThreadState.ACCEPTING)

@@ -111,7 +111,7 @@ class Register(Taskmaster):
         Before the start: RuntimeError while it runs. ValueError if there are too few.
         """
         if len(cells) < CELLS:
-            raise ValueError(f"cells: {len(cells)} of them; pass at least {CELLS} (taskmaster.threaded.CELLS)")
+            raise ValueError(f"cells: {len(cells)} of them; pass at least {CELLS} (taskmaster.books.CELLS)")
         with self.lock:
             if self._running:
                 raise RuntimeError("share() while it runs would lose what is counted meanwhile; call it before start()")

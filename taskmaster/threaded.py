@@ -22,10 +22,10 @@ from typing import Literal
 
 from taskmaster.arguments import one_of
 from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
-from taskmaster.books import ACCEPTED, CELLS, PARKED, SERVED, Decision, snapshot_from
+from taskmaster.books import ACCEPTED, PARKED, SERVED
 from taskmaster.register import Register
 
-__all__ = ["CELLS", "DEFAULT_IDLE", "Decision", "Idle", "Inline", "ThreadedTaskmaster", "snapshot_from"]
+__all__ = ["DEFAULT_IDLE", "Idle", "Inline", "ThreadedTaskmaster"]
 
 Idle = Literal["hold", "park"]
 """What becomes of a connection that is idle: its thread waits for the client, or parks it and serves another."""
@@ -111,11 +111,16 @@ class ThreadedTaskmaster(Register):
         model that does not park.
         """
         try:
-            if self._parking:
-                return self.acceptor.process_until_idle(connection, self.go_on)
-            self.acceptor.process_connection(connection)
+            return self.process_turn(connection)
         except BaseException:
             logger.critical("processing %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
+            return False
+
+    def process_turn(self, connection: Connection) -> bool:
+        """The step that `process` takes, and what that returns. For a model that takes another."""
+        if self._parking:
+            return self.acceptor.process_until_idle(connection, self.go_on)
+        self.acceptor.process_connection(connection)
         return False
 
     def choose_parking(self, idle: Idle, inline: Inline) -> None:

@@ -20,9 +20,9 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
     ThreadState,
 )
+from taskmaster.books import CELLS, Decision, snapshot_from
 from taskmaster.contract_tools import balances, before_each
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
-from taskmaster.threaded import CELLS, Decision, snapshot_from
 from tests.test_shutdown import Gate, running
 
 Resize = Callable[[Any, int], None]

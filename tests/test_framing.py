@@ -24,9 +24,10 @@ from acceptor.fields import phrase
 from acceptor.framing import CONTINUE, LAST_CHUNK, Framing, Plan, chunk, error_bytes, plan
 from acceptor.heads import RequestHead
 from acceptor.messages import Response
-from acceptor.sending import ResponseBodyError, close_body, send
+from acceptor.sending import ResponseBodyError, close_body
 from acceptor.service import Service
 from acceptor.stream import Stream
+from fuzz.responses import send
 from tests.clients import PATIENCE, Truncated, parse_response, read_all
 
 NEXT = b"HTTP/1.1 299 \r\n\r\n"

@@ -1209,25 +1209,13 @@ def _refused(port: int) -> bool:
     return False
 
 
-def test_ctrl_c_in_a_terminal_which_everybody_gets_stops_softly(program: Program) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl+C in a terminal", "TERM for a unit"])
+def test_a_signal_that_everybody_gets_stops_softly(program: Program, number: signal.Signals) -> None:
     with RawClient.connect(program.port) as client:
         client.send(request("/slow"))
         wait_until((program.folder / "entered").exists, "the request is in progress")
         for pid in (*program.pids, program.process.pid):
-            os.kill(pid, signal.SIGINT)
-        (program.folder / "go").touch()
-        assert client.read_response().status == 200
-    code, log = program.wait()
-    assert code == 0, log
-    assert "ERROR" not in log
-
-
-def test_a_term_for_the_whole_unit_stops_softly(program: Program) -> None:
-    with RawClient.connect(program.port) as client:
-        client.send(request("/slow"))
-        wait_until((program.folder / "entered").exists, "the request is in progress")
-        for pid in (*program.pids, program.process.pid):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, number)
         (program.folder / "go").touch()
         assert client.read_response().status == 200
     code, log = program.wait()

@@ -7,6 +7,7 @@ that it says which of them is in which step, and in what order they take them.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import struct
@@ -14,10 +15,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, cast
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -31,6 +33,7 @@ from acceptor.phases import Phase
 from acceptor.registry import PARKED, WAITING, Registry
 from acceptor.run import Run
 from acceptor.service import Service
+from acceptor.settings import TICK
 from taskmaster import SingleThreadedTaskmaster
 from taskmaster.base import AcceptorSteps
 from tests.clients import PATIENCE, Gate, Truncated, parse_response, request, tcp_pair
@@ -94,6 +97,36 @@ def test_from_hand_to_hand(registry: Registry, connect: Callable[..., Connection
     assert registry.remove(connection, ME)
     assert not registry.remove(connection, ME), "two would close it"
     assert len(registry) == 0
+
+
+@given(deadlines=st.lists(st.integers(0, 40).map(lambda n: n * TICK / 4) | st.just(math.inf), max_size=12),
+       now=st.integers(0, 44).map(lambda n: n * TICK / 4))
+def test_those_are_due_whose_time_is_up_whichever_tick_that_is_in(deadlines: list[float], now: float) -> None:
+    registry = Registry(Census(Limits()))
+    with ExitStack() as sockets:
+        parked = {}
+        for deadline in deadlines:
+            client, sock = tcp_pair()
+            sockets.callback(client.close)
+            sockets.callback(sock.close)
+            connection = Connection(sock, ("127.0.0.1", 1), Service(lambda request: ""))
+            registry.add(connection)
+            registry.begin(connection)
+            connection.phase, connection.deadline = Phase.IDLE, deadline
+            assert registry.park(connection)
+            parked[connection] = deadline
+        assert registry.attended() == []
+        assert dict(registry.items()) == dict.fromkeys(parked, PARKED)
+        assert registry.find_due(now) == any(deadline <= now for deadline in deadlines)
+        came: list[Connection] = []
+        while (due := registry.unpark_due()[0]) is not None:
+            came.append(due)
+        assert sorted(came, key=id) == sorted((c for c, deadline in parked.items() if deadline <= now), key=id)
+        assert {connection for connection, _ in registry.attended()} == set(came)
+        while registry.unpark_any(True) is not None:
+            pass
+        assert not registry.find_due(1e9), "something is left of those that have come back"
+        assert (registry.parked, len(registry)) == (0, len(parked))
 
 
 def test_one_that_comes_back_has_waited_since_then(

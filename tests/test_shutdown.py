@@ -16,6 +16,7 @@ from taskmaster import (
     ThreadedTaskmaster,
     ThreadPerConnectionTaskmaster,
     ThreadState,
+    contract_tools,
 )
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
 
@@ -37,16 +38,10 @@ def taskmaster(request: pytest.FixtureRequest) -> ThreadedTaskmaster:
 
 @contextmanager
 def running(taskmaster: T) -> Iterator[tuple[ScriptedAcceptor, T]]:
+    """As the contract suite does, and its threads have ended too, not only in the books."""
     before = set(threading.enumerate())
-    acceptor = ScriptedAcceptor()
-    taskmaster.execute_acceptor(acceptor)
-    try:
+    with contract_tools.running(taskmaster) as (acceptor, _):
         yield acceptor, taskmaster
-    finally:
-        acceptor.close()
-        acceptor.finish_all()
-        late = taskmaster.shutdown(PATIENCE)
-    assert not late, f"still there after shutdown: {late}; {taskmaster.snapshot()}"
     assert set(threading.enumerate()) == before, "shutdown() returned before its threads had ended"
 
 
