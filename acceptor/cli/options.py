@@ -189,9 +189,9 @@ _LIMITS = {
     "chunk_extensions": "The longest chunk extensions, which nobody needs, of a body. Longer ones are answered 400.",
     "trailers": "The longest trailer section of a chunked body. A longer one is answered 431.",
     "requests_per_connection": "After so many requests a connection closes, and the client opens another.",
-    "connections": "The most connections open at once, in each process. The next is answered 503.",
-    "connections_per_address": "The most connections open at once from one client address, in each process. The next "
-                               "is answered 503. Behind a proxy all clients have the proxy's address.",
+    "connections": "The most connections open at once, of all processes together. The next is answered 503.",
+    "connections_per_address": "The most connections open at once from one client address, of all processes "
+                               "together. The next is answered 503. Behind a proxy all clients have the proxy's address.",
 }
 _IN_BYTES = {"request_line", "head", "body", "chunk_extensions", "trailers"}
 
