@@ -191,7 +191,8 @@ _LIMITS = {
     "requests_per_connection": "After so many requests a connection closes, and the client opens another.",
     "connections": "The most connections open at once, of all processes together. The next is answered 503.",
     "connections_per_address": "The most connections open at once from one client address, of all processes "
-                               "together. The next is answered 503. Behind a proxy all clients have the proxy's address.",
+                               "together. The next is answered 503. Behind a proxy all clients have the proxy's "
+                               "address.",
 }
 _IN_BYTES = {"request_line", "head", "body", "chunk_extensions", "trailers"}
 
