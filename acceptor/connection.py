@@ -30,7 +30,7 @@ from acceptor.stream import MustWait, Stream
 from acceptor.tls import PlainHTTPError
 from acceptor.urgent import Answer
 from acceptor.violations import ProtocolError, printable
-from acceptor.wire import H11Wire
+from acceptor.wire import Wire
 
 __all__ = ["STOPPING", "Connection"]
 
@@ -38,13 +38,15 @@ logger = logging.getLogger("acceptor")
 
 STOPPING = "The server is stopping."
 _RETRY = b"retry-after: 1\r\n"
+_NEVER = float("inf")
 
 
 class Connection:
     """One accepted socket and what is served over it. Made by `Acceptor.accept`, on any thread."""
 
-    __slots__ = ("_exchange", "_last", "_local", "_received", "address", "alone", "comebacks", "deadline", "head",
-                 "offload", "parks", "phase", "ready_since", "resumed", "served", "service", "since", "stream", "wire")
+    __slots__ = ("_exchange", "_last", "_local", "_received", "address", "alarm", "alone", "comebacks", "deadline",
+                 "head", "offload", "owner", "parks", "phase", "ready_since", "resumed", "served", "service", "since",
+                 "stream", "watched", "wire")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         # Fixed.
@@ -54,6 +56,14 @@ class Connection:
         """When it was accepted, or came back: since then it has waited for a thread, if it waits for one."""
         self.comebacks = 0
         """How often it came back."""
+        # Written by the registry, under its lock.
+        self.owner = 0
+        """Who has it: see `acceptor.registry`."""
+        self.alarm = _NEVER
+        """The tick in which the registry looks whether its time is up."""
+        # Written by the thread that parks it.
+        self.watched = False
+        """The listener's epoll set has it."""
         # Written by the serving thread; `phase`, `since`, `address` and `head` are read by any.
         self.address = address
         """The client's, as far as it is known: the peer's, or what the PROXY header says."""
@@ -79,7 +89,7 @@ class Connection:
         self.resumed = False
         """It has been parked."""
         self.stream = Stream(sock, service)
-        self.wire = H11Wire(service.limits, service.compliance)
+        self.wire: Wire = service.make_wire(service.limits, service.compliance)
 
     @property
     def peer(self) -> str:

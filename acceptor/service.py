@@ -12,6 +12,7 @@ from acceptor.networks import Networks
 from acceptor.settings import Limits, Timeouts
 from acceptor.tls import TLS
 from acceptor.violations import Compliance
+from acceptor.wire import H11Wire, Wire
 
 if TYPE_CHECKING:
     from acceptor.connection import Connection
@@ -44,6 +45,8 @@ class Service:
     """Answers what no thread serves: see acceptor.urgent."""
     jobs: set[int] = field(default_factory=set)
     """The threads of executors that run a handler, by ident. Each of them adds and removes itself."""
+    make_wire: Callable[[Limits, Compliance], Wire] = H11Wire
+    """What parses the requests of one connection."""
     # Set before there is a connection.
     wake: Callable[[Connection], None] = lambda connection: None
     """Have a parked connection come back. Any thread."""

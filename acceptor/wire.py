@@ -29,7 +29,7 @@ from acceptor.heads import RequestHead, read_head
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
 
-__all__ = ["H11Wire"]
+__all__ = ["H11Wire", "Wire"]
 
 _END = re.compile(rb"\n\r?\n")
 _REQUEST_LINE = re.compile(TCHAR + rb"+ [\x21-\x7e]+ HTTP/([0-9])\.[0-9]\r?\n")
@@ -209,6 +209,9 @@ class H11Wire:
                 known = True
         if not known:
             _malformed(fields)
+
+
+Wire = H11Wire
 
 
 def _malformed(fields: bytes) -> NoReturn:
