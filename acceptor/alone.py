@@ -66,18 +66,16 @@ _PIECE = 64 * 1024
 class LoneExchange(Exchange):
     """One request. Owned by the thread that serves all; from `submit` until the job is done, by the job."""
 
-    __slots__ = ("_file", "_in_job", "_job", "_read_whole")
+    _file: SpooledTemporaryFile[bytes] | None = None
+    """The body."""
+    _job: Future[_Outcome] | None = None
+    _in_job = False
+    """A job of this process is at it."""
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         super().__init__(connection, head)
-        self._step = LoneExchange._begin
-        self._file: SpooledTemporaryFile[bytes] | None = None
-        """The body."""
-        self._read_whole = self._body is None
+        self._read_whole = self._raw_body is None
         """There is nothing of the body left to be read from the client."""
-        self._job: Future[_Outcome] | None = None
-        self._in_job = False
-        """A job of this process is at it."""
 
     @property
     def patience(self) -> float:
@@ -125,7 +123,7 @@ class LoneExchange(Exchange):
             return self._respond(internal_error())
         self._file.seek(0)  # type: ignore[union-attr]
         self._read_whole = True
-        self._body = RequestBody(self._read_body, False, None)
+        self._raw_body = RequestBody(self._read_body, False, None)
         connection.enter(Phase.HANDLING)
         return self._answer()
 
@@ -160,26 +158,25 @@ class LoneExchange(Exchange):
         connection = self._connection
         offload = connection.offload
         connection.stream.waits = True  # while the handler has it
-        request = self._make_request()
         if offload is None:
-            response = self._handle(request)
+            response = self._handle()
             return End.DETACHED if self._detached else self._respond(response)
         self._step = LoneExchange._collect
         try:
-            self._job = offload.submit(_Job(self, request, connection.service.handler))
+            self._job = offload.submit(_Job(self, connection.service.handler))
         except Exception as error:
             return self._respond(self._cannot_run(error))
         # From here on all of it is the job's, until that is done. Nothing is touched here but this:
         self._job.add_done_callback(functools.partial(_tell, connection))
         return connection.stream.wait_for_job()
 
-    def run_job(self, request: Request) -> _Outcome:
+    def run_job(self) -> _Outcome:
         """The job, in this process."""
         self._in_job = True
         jobs, me = self._connection.service.jobs, threading.get_ident()
         jobs.add(me)
         try:
-            response = self._handle(request)
+            response = self._handle()
             if self._detached:
                 return End.DETACHED
             if isinstance(response.body, bytes) or file_size(response.body) is not None:
@@ -266,16 +263,15 @@ _Outcome: TypeAlias = "Response | End | _Failed | BaseException | None"
 
 
 class _Job:
-    """What is submitted. Pickled, it leaves the exchange behind."""
+    """What is submitted. Pickled, it leaves the exchange behind: that makes a Request by hand of itself."""
 
-    def __init__(self, exchange: LoneExchange | None, request: Request, handler: Handler, serial: bytes = b"") -> None:
-        self._exchange = exchange
+    def __init__(self, request: Request, handler: Handler, serial: bytes = b"") -> None:
         self._request = request
         self._handler = handler
 
     def __call__(self) -> _Outcome:
-        if self._exchange is not None:
-            return self._exchange.run_job(self._request)
+        if isinstance(self._request, LoneExchange):
+            return self._request.run_job()
         try:
             return _packed(as_response(self._handler(self._request), self._handler))
         except HTTPError as error:
@@ -283,9 +279,9 @@ class _Job:
         except BaseException:  # SystemExit too: a handler ends its request, never the process
             return _Failed(traceback.format_exc())
 
-    def __reduce__(self) -> tuple[Callable[..., _Job], tuple[None, Request, Handler, bytes]]:
+    def __reduce__(self) -> tuple[Callable[..., _Job], tuple[Request, Handler, bytes]]:
         # No two are alike: who remembers results, as Dask does, must not take this one for one it has had.
-        return _Job, (None, self._request, self._handler, os.urandom(8))
+        return _Job, (self._request, self._handler, os.urandom(8))
 
 
 def _packed(response: Response) -> Response:

@@ -26,7 +26,7 @@ class RequestBody(io.RawIOBase):
 
     def __init__(self, fetch: Callable[[bool, float | None], bytes], expects_continue: bool,
                  length: int | None) -> None:
-        self._fetch_piece = fetch
+        self._fetch_piece: Callable[[bool, float | None], bytes] | None = fetch
         self._expects_continue = expects_continue
         self._to_come = length
         self._piece = memoryview(b"")
@@ -34,14 +34,12 @@ class RequestBody(io.RawIOBase):
         """The status of a BodyError: nobody can tell where this body ends, and it is not asked for again."""
         self.ended = False
         """Read to its end."""
-        self.over = False
-        """The response has been sent; whoever still holds this must not read the next request's bytes."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        if self.over:
+        if self._fetch_piece is None:
             raise ValueError("the request is over; read its body before the response has been sent")
         if not self._piece and not self.ended:
             self._fetch()
@@ -50,6 +48,11 @@ class RequestBody(io.RawIOBase):
         target[:count] = self._piece[:count]
         self._piece = self._piece[count:]
         return count
+
+    def end(self) -> None:
+        """The response has been sent: whoever still holds this must not read the next request's bytes. A second call
+        does nothing."""
+        self._fetch_piece = None
 
     def is_much(self, limit: int) -> bool:
         """`discard` would find that out without reading: it is announced to be more, or has to be asked for."""
@@ -76,6 +79,7 @@ class RequestBody(io.RawIOBase):
         if self.failed is not None:
             raise BodyError(self.failed)
         expects_continue, self._expects_continue = self._expects_continue, False
+        assert self._fetch_piece is not None, "nobody asks once it is over"
         try:
             data = self._fetch_piece(expects_continue, until)
         except BodyError as error:

@@ -22,7 +22,19 @@ from acceptor.fields import phrase
 from acceptor.framing import error_bytes
 from acceptor.heads import RequestHead
 from acceptor.listen_socket import plain_address
-from acceptor.phases import End, Phase
+from acceptor.phases import (
+    ACCEPTED,
+    CLOSING,
+    DETACHED,
+    FRESH,
+    HANDLING,
+    HANDSHAKE,
+    IDLE,
+    READING,
+    STREAMING,
+    End,
+    Phase,
+)
 from acceptor.proxy_protocol import ProxyHeaderError, parse
 from acceptor.service import Service
 from acceptor.settings import TICK
@@ -39,6 +51,9 @@ logger = logging.getLogger("acceptor")
 STOPPING = "The server is stopping."
 _RETRY = b"retry-after: 1\r\n"
 _NEVER = float("inf")
+_POLLIN, _POLLOUT = select.POLLIN, select.POLLOUT
+_PARK = End.PARK
+"""By itself: see `acceptor.phases`."""
 
 
 class Connection:
@@ -67,7 +82,7 @@ class Connection:
         # Written by the serving thread; `phase`, `since`, `address` and `head` are read by any.
         self.address = address
         """The client's, as far as it is known: the peer's, or what the PROXY header says."""
-        self.phase = Phase.ACCEPTED
+        self.phase = ACCEPTED
         self.since = self.ready_since
         """When the phase began; while WRITING or STREAMING, HANDLING."""
         self.head: RequestHead | None = None
@@ -102,7 +117,7 @@ class Connection:
     def description(self) -> str:
         """What it is busy with: "GET /report from 203.0.113.7:49152 (handling)". Any thread."""
         phase, head = self.phase, self.head
-        if head is None or phase in (Phase.FRESH, Phase.READING, Phase.IDLE):
+        if head is None or phase in (FRESH, READING, IDLE):
             return str(self)
         return f"{head.method} {printable(head.target)} from {self}"
 
@@ -133,12 +148,13 @@ class Connection:
         alone: this thread serves all connections: End.PARK wherever it would have to wait for the client. A request's
             body is read before its handler is called, by `offload` if there is one. See acceptor.alone.
         """
-        if self.at_work:  # called back for nothing; all of it is the job's, its stream too
-            return End.PARK
+        exchange = self._exchange
+        if exchange is not None and exchange.at_work:  # called back for nothing; all of it is the job's, its stream too
+            return _PARK
         self.parks = go_on is not None
         self.alone = alone
         self.offload = offload
-        self.stream.waits = not self.parks
+        self.stream.waits = go_on is None
         if alone:
             self.stream.begin_turn()
         try:
@@ -158,13 +174,14 @@ class Connection:
         return End.CLOSE
 
     def _serve(self, go_on: Callable[[], bool] | None) -> End:
-        if self.phase is Phase.ACCEPTED:
-            self.enter(Phase.FRESH)
+        if self.phase is ACCEPTED:
+            self.enter(FRESH)
             if self.service.proxy_protocol or self.service.tls:
-                self.enter(Phase.HANDSHAKE)
+                self.enter(HANDSHAKE)
                 self._received = b"" if self.address[0] in self.service.proxy_protocol else None
-        if self.phase is Phase.HANDSHAKE and not self._open():
+        if self.phase is HANDSHAKE and not self._open():
             return End.CLOSE
+        service, stream, wire = self.service, self.stream, self.wire
         exchange, self._exchange = self._exchange, None
         while True:
             if exchange is None:
@@ -172,8 +189,8 @@ class Connection:
                     break
                 self.head = head
                 self.served += 1
-                if self.service.on_request is not None:
-                    self.service.on_request()
+                if service.on_request is not None:
+                    service.on_request()
                 exchange = Exchange(self, head) if not self.alone else LoneExchange(self, head)
             try:
                 end = exchange.run()
@@ -181,37 +198,33 @@ class Connection:
                 self._exchange = exchange
                 raise
             exchange = None
-            if end is End.DETACHED:
-                return end
             if end is not None:
-                return self._say_last(end)
-            self.enter(Phase.IDLE)
+                return end if end is End.DETACHED else self._say_last(end)
+            self.enter(IDLE)
             if go_on is not None:
-                self.stream.waits = False
-                if self.service.cut:  # nothing is parked any more
+                stream.waits = False
+                if service.cut:  # nothing is parked any more
                     break
-                if not self._goes_on(go_on):
+                if not (wire.has_rest or stream.has_decrypted):
+                    stream.wants = _POLLIN
+                    return self._park()
+                # There is a next request already: does this thread serve it? If not, the connection waits until the
+                # socket can be written to, which it can now: so it comes back at once, behind the others.
+                if not go_on():
+                    stream.wants = _POLLOUT
                     return self._park()
         return self._say_last(End.CLOSE)
 
     def _say_last(self, end: End) -> End:
         """It is over: say so, where that is for us to say, and return `end`. After MustWait, call it again."""
         self._last = end
-        self.phase = Phase.CLOSING
+        self.phase = CLOSING
         if end is End.LINGER:
             # The client may be sending what nobody will read, and must not get a reset for it.
             self.stream.end_output()
         else:
             self.stream.say_goodbye()
         return end
-
-    def _goes_on(self, go_on: Callable[[], bool]) -> bool:
-        """Whether there is a next request already, and this thread serves it."""
-        if self.wire.has_rest or self.stream.has_decrypted:
-            self.stream.wants = select.POLLOUT  # which it is, now: so it comes back at once, behind the others
-            return go_on()
-        self.stream.wants = select.POLLIN
-        return False
 
     def _park(self) -> End:
         """Until `stream.wants`, or the deadline."""
@@ -220,30 +233,30 @@ class Connection:
             self.deadline = time.monotonic() + self.stream.patience_left
         elif self._exchange is not None:  # in whatever phase: a job may be about to change it
             self.deadline = time.monotonic() + self._exchange.patience
-        elif self.phase is Phase.IDLE:
+        elif self.phase is IDLE:
             self.head = None  # it may be for long
             self.deadline = self.since + timeouts.keep_alive
-        elif self.phase in (Phase.FRESH, Phase.READING):
+        elif self.phase in (FRESH, READING):
             self.deadline = self.since + timeouts.head
-        elif self.phase is Phase.HANDSHAKE:
+        elif self.phase is HANDSHAKE:
             self.deadline = self.since + timeouts.handshake
         self.resumed = True
-        return End.PARK
+        return _PARK
 
     def _read_head(self) -> RequestHead | None:
         """The next request's head; None if there will be none. ProtocolError if what comes is none."""
         wire, stream = self.wire, self.stream
-        some = self.phase is Phase.READING or wire.next_request()
+        some = self.phase is READING or wire.next_request()
         # It has been parked, so perhaps it is we who are late, and what is missing has come in time. And if nothing has
         # and the server stops, nobody waits for it once more: there may be thousands of them.
-        late = some and self.phase is Phase.READING and stream.has_input(0)
+        late = some and self.phase is READING and stream.has_input(0)
         over = not some and self.resumed and self.service.stopping and not stream.has_input(0)
         while True:
             if some:
                 if (head := wire.next_head()) is not None:
                     return head
-                if self.phase is not Phase.READING:
-                    self.enter(Phase.READING)
+                if self.phase is not READING:
+                    self.enter(READING)
                 if not late:
                     self._wait_for_rest()  # a clock is looked at here too, for a head that comes byte by byte
                 late = False
@@ -261,7 +274,7 @@ class Connection:
     def _wait_for_request(self) -> None:
         """A tick has passed without a first byte: _NothingCame if that is enough."""
         service, timeouts = self.service, self.service.timeouts
-        if self.phase is Phase.IDLE:
+        if self.phase is IDLE:
             enough = (service.stopping or time.monotonic() - self.since >= timeouts.keep_alive
                       or (service.pressed and timeouts.pressed is not None and self.stream.waits))
             # Looked at once more, because a thread may be a while on its way to here, and a request that has come
@@ -341,7 +354,7 @@ class Connection:
         except ssl.SSLError as error:
             logger.info("%s: no TLS: %s", self.peer, printable(str(error)))
             return False
-        self.enter(Phase.FRESH)
+        self.enter(FRESH)
         return True
 
     def _read_proxy_header(self, received: bytes) -> bytes:
@@ -389,7 +402,7 @@ class Connection:
 
     def start_lingering(self) -> None:
         """Have `drain` not block."""
-        self.phase = Phase.CLOSING
+        self.phase = CLOSING
         self.stream.raw.setblocking(False)
 
     def drain(self) -> bool:
@@ -412,7 +425,7 @@ class Connection:
     @property
     def has_come(self) -> bool:
         """There is somebody to be refused; it did not come back from being parked only because its time is up."""
-        return (not self.resumed or self.phase not in (Phase.FRESH, Phase.IDLE)
+        return (not self.resumed or self.phase not in (FRESH, IDLE)
                 or self.wire.has_rest or self.stream.has_input(0))
 
     @property
@@ -433,9 +446,9 @@ class Connection:
         What is being read or written ends by itself, at the next tick: of that, nothing is touched here.
         """
         try:
-            if self.phase in (Phase.HANDLING, Phase.DETACHED):
+            if self.phase in (HANDLING, DETACHED):
                 self.stream.raw.shutdown(socket.SHUT_RDWR)
-            elif self.phase is Phase.STREAMING:  # the end must not look like that of the response
+            elif self.phase is STREAMING:  # the end must not look like that of the response
                 self.stream.reset_when_closed()
         except OSError:  # the client, or whoever has detached it, has closed it already
             pass

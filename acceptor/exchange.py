@@ -26,7 +26,7 @@ from acceptor.messages import (
     Response,
     as_response,
 )
-from acceptor.phases import End, Phase
+from acceptor.phases import CLOSING, DETACHED, HANDLING, IDLE, RECEIVING, STREAMING, WRITING, End
 from acceptor.pushing import Pushing
 from acceptor.sending import Sending, close_body, finish_at_once, send_at_once
 from acceptor.stream import MustWait, Patience
@@ -49,41 +49,49 @@ _LEFT = 499
 """The status, in the access log, of a request whose client left before there was an answer: nginx's."""
 
 
-class Exchange:
-    """One request of `connection`, whose head has been read. Owned by the thread that serves the connection.
+class Exchange(Request):
+    """One request of `connection`, whose head has been read, and its response. To its handler it is the Request.
 
-    Request and body know it, and at its end it knows neither: there is no circle for the garbage collector to find.
+    Owned by the thread that serves the connection. One object, because making a second one for every request costs more
+    than the whole of its sending does in Python.
     """
 
-    __slots__ = ("_body", "_client", "_connection", "_detached", "_handling", "_head", "_keep_alive", "_patience",
-                 "_planned", "_pushing", "_response", "_scheme", "_sending", "_started", "_step", "_streamed",
-                 "_to_close")
+    # What most requests need none of stands here until it is needed.
+    _raw_body: RequestBody | None = None
+    _made: Headers | None = None
+    """`headers`, once somebody has asked for them."""
+    _patience: Patience | None = None
+    """With the body, once it has been waited for."""
+    _step: Callable[..., End | None] | None = None
+    """What `run` does next, once it has begun. (A function, not a method: that would be a circle.)"""
+    _planned: Plan | None = None
+    _sending: Sending | None = None
+    """If the response is sent in parts."""
+    _streamed = False
+    """Its body is not bytes, or has been begun by the handler."""
+    _pushing: Pushing | None = None
+    """Once the handler has sent something itself."""
+    _handling = True
+    """The handler has not returned yet."""
+    _detached = False
+    _started = 0.0
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
+        # Not by Request.__init__, which is for those who make one by hand.
         self._connection = connection
         self._head = head
-        self._body = RequestBody(self._read_body, head.expects_continue, head.length) if head.has_body else None
-        self._patience: Patience | None = None
-        """With the body, once it has been waited for."""
-        self._step: Callable[..., End | None] = Exchange._begin
-        """What `run` does next. (A function, not a method: that would be a circle.)"""
-        self._planned: Plan | None = None
+        self.method, self.target, self.version, self.host = head.method, head.target, head.version, head.host
+        self.peer = self.client = connection.address
+        service = connection.service
+        self.scheme = service.scheme
+        if service.forwarded is not None:
+            seen = service.forwarded.resolve(self.peer, self.scheme, head.headers)
+            self.client, self.scheme, self.host = seen.client, seen.scheme, seen.host or self.host
+            self._made = Headers(seen.headers)
+        if head.has_body:
+            self._raw_body = RequestBody(self._read_body, head.expects_continue, head.length)
         self._response = self._to_close = _NO_RESPONSE
         """What is answered; and what the handler has, whose body is to be closed, even if that failed."""
-        self._sending: Sending | None = None
-        """If the response is sent in parts."""
-        self._streamed = False
-        """Its body is not bytes, or has been begun by the handler."""
-        self._keep_alive = False
-        self._pushing: Pushing | None = None
-        """Once the handler has sent something itself."""
-        self._handling = True
-        """The handler has not returned yet."""
-        self._detached = False
-        self._client = connection.address
-        """Who the client is, for the log."""
-        self._scheme = "http" if connection.service.tls is None else "https"
-        self._started = 0.0
 
     @property
     def patience(self) -> float:
@@ -102,7 +110,7 @@ class Exchange:
         stream does not wait: then call it again.
         """
         try:
-            end = self._step(self)
+            end = self._begin() if self._step is None else self._step(self)
         except MustWait:
             raise
         except OSError:
@@ -125,33 +133,39 @@ class Exchange:
 
     def _begin(self) -> End | None:
         connection = self._connection
-        connection.enter(Phase.HANDLING)
+        connection.enter(HANDLING)
         self._started = connection.since
         if connection.parks:
             connection.stream.waits = True  # while the handler has it
-        response = self._handle(self._make_request())
+        response = self._handle()
         if self._detached:
             return End.DETACHED
         return self._respond(response)
 
     def _end(self) -> None:
-        self._sending = None  # these may know the request, or this
-        self._response = self._to_close = _NO_RESPONSE
-        if self._body is not None:
-            self._body.over = True
-            self._body = None
+        if self._streamed:
+            self._sending = None  # these may know this
+            self._response = self._to_close = _NO_RESPONSE
+        if self._raw_body is not None:
+            self._raw_body.end()
         if self._pushing is not None:
             self._pushing.end()
 
-    # For the request: what its handler may ask of the connection, on the thread that runs it.
+    # For the handler, on the thread that runs it: see Request.
 
     @property
-    def trailers(self) -> list[tuple[bytes, bytes]]:
-        return self._connection.wire.trailers
+    def headers(self) -> Headers:
+        if self._made is None:
+            self._made = Headers(self._head.headers)
+        return self._made
+
+    @property
+    def trailers(self) -> Headers:
+        return Headers(self._connection.wire.trailers)
 
     @property
     def body_error(self) -> int | None:
-        return self._body.failed if self._body is not None else None
+        return self._raw_body.failed if self._raw_body is not None else None
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -178,7 +192,7 @@ class Exchange:
     def stopping(self) -> bool:
         return self._connection.service.last_responses
 
-    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         pushing = self._may_push("send_informational()")
         if self._head.version != "1.0":
             pushing.send_informational(status, headers)
@@ -192,9 +206,9 @@ class Exchange:
         self._may_push("detach()")
         connection = self._connection
         self._detached = True
-        if self._body is not None:
-            self._body.over = True
-        connection.enter(Phase.DETACHED)
+        if self._raw_body is not None:
+            self._raw_body.end()
+        connection.enter(DETACHED)
         sock = connection.stream.sock
         connection.stream.block_without_ticks()
         return Detached(sock, connection.wire.take_rest())
@@ -207,18 +221,6 @@ class Exchange:
         if self._pushing is None:
             self._pushing = Pushing(self._connection)
         return self._pushing
-
-    def _make_request(self) -> Request:
-        connection, head = self._connection, self._head
-        service = connection.service
-        client, scheme = connection.address, self._scheme
-        headers, host = head.headers, head.host
-        if service.forwarded is not None:
-            seen = service.forwarded.resolve(connection.address, scheme, headers)
-            client, scheme, headers, host = seen.client, seen.scheme, seen.headers, seen.host or host
-            self._client, self._scheme = client, scheme
-        return Request(head.method, head.target, head.version, Headers(headers), peer=connection.address, client=client,
-                       scheme=scheme, host=host, body=self._body, exchange=self)
 
     # The request.
 
@@ -250,26 +252,26 @@ class Exchange:
         if self._patience is None:
             self._patience = Patience(connection.service.timeouts.body, connection.service)
         phase = connection.phase
-        connection.enter(Phase.RECEIVING)
+        connection.enter(RECEIVING)
         try:
             return connection.stream.receive_patiently(self._patience)
         finally:
             connection.enter(phase)
 
-    def _handle(self, request: Request) -> Response:
+    def _handle(self) -> Response:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
         connection = self._connection
         handler = connection.service.handler
         answer: object = None
         try:
             try:
-                answer = handler(request)
+                answer = handler(self)
                 if self._detached:
                     self._close_body(answer)
                     return _NO_RESPONSE
                 if self._pushing is not None:
                     self._pushing.check_returned(answer)
-                return as_response(answer, handler)
+                return answer if type(answer) is Response else as_response(answer, handler)
             except HTTPError as error:
                 if self._detached:  # there is nobody to be answered
                     raise
@@ -296,7 +298,8 @@ class Exchange:
         if self._pushing is not None:
             self._end_pushing(self._pushing, response)
         self._response = self._to_close = response
-        self._streamed = not isinstance(response.body, bytes) or self._planned is not None
+        if self._planned is not None or not isinstance(response.body, bytes):
+            self._streamed = True
         self._keep_alive = self._would_keep_alive() and (self._streamed or self._discard_body())
         return self._send()
 
@@ -320,15 +323,16 @@ class Exchange:
         return self._sent()
 
     def _transmit(self) -> None:
-        connection, stream, body = self._connection, self._connection.stream, self._response.body
         if self._sending is not None:
             return self._sending.go()
+        connection, body = self._connection, self._response.body
+        stream = connection.stream
         if (planned := self._planned) is None:
             stream.begin_response()
             self._planned = planned = plan(self._head, self._response, self._keep_alive)
         elif stream.has_unsent:
             return finish_at_once(stream, planned)
-        connection.phase = Phase.WRITING
+        connection.phase = WRITING
         made = not isinstance(body, bytes) and not hasattr(body, "read")
         if connection.parks:
             stream.waits = self._waits_for_client(made)
@@ -344,14 +348,17 @@ class Exchange:
 
     def _sent(self) -> End | None:
         """The response has been sent whole; what now?"""
-        connection, planned = self._connection, cast(Plan, self._planned)
-        connection.phase = Phase.IDLE if planned.keep_alive else Phase.CLOSING  # whatever follows, nothing is lost
-        self._close_body(self._to_close)
-        self._log()
+        connection, planned = self._connection, cast("Plan", self._planned)
+        connection.phase = IDLE if planned.keep_alive else CLOSING  # whatever follows, nothing is lost
+        if self._streamed:
+            self._close_body(self._to_close)
+        if connection.service.log_access:
+            self._log()
         if planned.keep_alive and (not self._streamed or self._discard_body()):
             return None
         # The client may be sending what nobody will read?
-        return End.LINGER if self._head.keep_alive or (self._body is not None and not self._body.ended) else End.CLOSE
+        body = self._raw_body
+        return End.LINGER if self._head.keep_alive or (body is not None and not body.ended) else End.CLOSE
 
     def _end_pushing(self, pushing: Pushing, response: Response) -> None:
         """The handler has sent something itself. If it has begun a response and failed since, or has not heeded that
@@ -370,20 +377,20 @@ class Exchange:
 
     def _would_keep_alive(self) -> bool:
         service = self._connection.service
-        return (self._head.keep_alive and not service.last_responses
+        return (self._head.keep_alive and not (service.leaving or service.stopping)
                 and self._connection.served != service.limits.requests_per_connection
-                and not (self._body is not None and self._body.is_much(_DISCARD)))
+                and not (self._raw_body is not None and self._raw_body.is_much(_DISCARD)))
 
     def _watched(self, body: Body) -> Iterator[bytes]:
         """The pieces of `body`; while one is being made, the connection is STREAMING. It is the iterator that is slow
         then, which may be as it should: events are sent when something happens."""
         connection = self._connection
-        connection.phase = Phase.STREAMING
+        connection.phase = STREAMING
         for piece in body:
-            connection.phase = Phase.WRITING
+            connection.phase = WRITING
             yield piece  # type: ignore[misc]  # `sending` checks that they are bytes
-            connection.phase = Phase.STREAMING
-        connection.phase = Phase.WRITING
+            connection.phase = STREAMING
+        connection.phase = WRITING
 
     def _replace_response(self, error: BaseException) -> None:
         """The response failed: answer that. OSError, the connection cut, if some of it has been sent."""
@@ -421,7 +428,7 @@ class Exchange:
         Before a response of bytes, so that the response can say whether the connection closes; after a streamed one,
         whose iterator may still be reading it.
         """
-        return self._body is None or self._body.discard(_DISCARD, _DISCARD_PATIENCE)
+        return self._raw_body is None or self._raw_body.discard(_DISCARD, _DISCARD_PATIENCE)
 
     def _log(self, complete: bool = True) -> None:
         """A line of the access log."""
@@ -430,10 +437,10 @@ class Exchange:
             return
         seconds = time.monotonic() - self._started
         access.log(access.AccessRecord(
-            client=self._client[0], peer=connection.peer, time=time.time() - seconds, seconds=seconds,
+            client=self.client[0], peer=connection.peer, time=time.time() - seconds, seconds=seconds,
             method=head.method, target=head.target, version=head.version, headers=head.headers,
             status=planned.status if planned else _LEFT, sent=planned.sent if planned else 0,
-            scheme=self._scheme, host=head.host, complete=complete,
+            scheme=self.scheme, host=head.host, complete=complete,
         ))
 
     def __str__(self) -> str:

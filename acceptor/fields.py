@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 
 from acceptor.grammar import TCHAR
 
-__all__ = ["check_field", "check_reason", "encode_headers", "phrase"]
+__all__ = ["check_field", "check_reason", "encode_field", "encode_headers", "phrase"]
 
 _NAME = re.compile(TCHAR + rb"+")
 """RFC 9110 section 5.1: token."""
@@ -58,17 +59,32 @@ def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> li
     encoded = []
     for pair in headers.items() if isinstance(headers, Mapping) else headers:
         try:
-            name, value = (part.encode("latin-1") for part in pair)
             if isinstance(pair, str):  # of two characters
                 raise TypeError
-        except (AttributeError, TypeError, ValueError):  # UnicodeEncodeError is a ValueError
-            raise TypeError(f"header {pair!r}: pass a name and a value, both str and within latin-1") from None
-        check_field(name, value)
-        name = name.lower()
-        if name == b"transfer-encoding":
-            raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
-        if name == b"content-length" and not (value.isdigit() and len(value) < 19):  # 19 digits overflow 63 bits
-            raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; give one, or leave it "
-                             "out")
-        encoded.append((name, value))
+            name, value = pair
+        except (TypeError, ValueError):
+            raise TypeError(_NO_PAIR.format(pair)) from None
+        usual = type(name) is str and type(value) is str and len(value) <= _SHORT
+        encoded.append(_remembered(name, value) if usual else encode_field(name, value))
     return encoded
+
+
+def encode_field(name: str, value: str) -> tuple[bytes, bytes]:
+    """One header as `encode_headers` has it, with its errors."""
+    try:
+        raw_name, raw_value = name.encode("latin-1"), value.encode("latin-1")
+    except (AttributeError, TypeError, ValueError):
+        raise TypeError(_NO_PAIR.format((name, value))) from None
+    check_field(raw_name, raw_value)
+    raw_name = raw_name.lower()
+    if raw_name == b"transfer-encoding":
+        raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
+    if raw_name == b"content-length" and not (raw_value.isdigit() and len(raw_value) < 19):  # 19 digits: over 63 bits
+        raise ValueError(f"header Content-Length: {raw_value!r:.40} is not a number of bytes; give one, or leave it out")
+    return raw_name, raw_value
+
+
+_NO_PAIR = "header {!r}: pass a name and a value, both str and within latin-1"
+_SHORT = 128
+"""Characters of a value up to which it is remembered. Most headers of a server are always the same few."""
+_remembered = lru_cache(1024)(encode_field)

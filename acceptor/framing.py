@@ -7,12 +7,12 @@ which, from the request's version and the response's body; nothing a handler put
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from itertools import starmap
+from time import time
 
 from acceptor.fields import check_field, check_reason, phrase
 from acceptor.heads import RequestHead
@@ -67,20 +67,10 @@ def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: boo
     they must not be.
     """
     status, body = response.status, response.body
-    given: int | None = None
-    lines = [_status_line(status, response.reason), _date_line()]
-    for name, value in response.headers:
-        name = name.lower()
-        if name == b"content-length":
-            if not value.isdigit():
-                raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; leave it out")
-            given = int(value)
-        elif name == b"connection":
-            keep_alive = keep_alive and b"close" not in value.lower()
-        elif name not in (b"date", b"transfer-encoding"):
-            lines.append(_field_line(name, value))
-
-    framing, known = Framing.LENGTH, given
+    start, fields, given, closes = _fixed(status, response.reason, tuple(response.headers))
+    if closes:
+        keep_alive = False
+    framing, known = _LENGTH, given
     if pushed:
         pass
     elif isinstance(body, bytes):
@@ -88,27 +78,52 @@ def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: boo
             known = len(body)
     elif known is None:
         known = file_size(body)
-    if status in (204, 304):
-        framing = Framing.NO_BODY  # and no Content-Length: RFC 9110 section 8.6
-    elif status == 205:
-        framing = Framing.NO_BODY
-        lines.append(b"content-length: 0\r\n")
+    end = b"\r\n" if keep_alive and request.version != "1.0" else b"connection: keep-alive\r\n\r\n"
+    if status in _BODILESS:
+        framing = _NO_BODY
+        length = b"" if status != 205 else b"content-length: 0\r\n"  # RFC 9110 section 8.6: none with 204 and 304
     else:
         if known is not None:
-            lines.append(b"content-length: %d\r\n" % known)
+            length = b"content-length: %d\r\n" % known
         elif request.version == "1.1":
             framing = Framing.CHUNKED
-            lines.append(b"transfer-encoding: chunked\r\n")
+            length = b"transfer-encoding: chunked\r\n"
         else:
-            framing, keep_alive = Framing.CLOSE, False
+            framing, keep_alive, length = Framing.CLOSE, False, b""
         if request.method == "HEAD":
-            framing = Framing.NO_BODY
+            framing = _NO_BODY
     if not keep_alive:
-        lines.append(b"connection: close\r\n")
-    elif request.version == "1.0":
-        lines.append(b"connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    return Plan(status, b"".join(lines), framing, known or 0, keep_alive)
+        end = b"connection: close\r\n\r\n"
+    return Plan(status, b"".join((start, _date_line(), fields, length, end)), framing, known or 0, keep_alive)
+
+
+_BODILESS = frozenset({204, 205, 304})
+_LENGTH, _NO_BODY = Framing.LENGTH, Framing.NO_BODY
+"""By themselves: see `acceptor.phases`."""
+
+
+@lru_cache(512)
+def _fixed(status: int, reason: str | None, headers: tuple[tuple[bytes, bytes], ...]
+           ) -> tuple[bytes, bytes, int | None, bool]:
+    """Of a head what depends on the response alone: the status line, its fields, the Content-Length that it gives, and
+    whether it says "Connection: close".
+
+    Checked again, because a response may have been changed since it was made; remembered, because most are alike. One
+    that is not costs what it has cost, and each of its lines is remembered by itself."""
+    given: int | None = None
+    closes = False
+    lines = []
+    for name, value in headers:
+        name = name.lower()
+        if name == b"content-length":
+            if not value.isdigit():
+                raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; leave it out")
+            given = int(value)
+        elif name == b"connection":
+            closes = closes or b"close" in value.lower()
+        elif name not in (b"date", b"transfer-encoding"):
+            lines.append(_field_line(name, value))
+    return _status_line(status, reason), b"".join(lines), given, closes
 
 
 def chunk(data: bytes) -> bytes:
@@ -125,7 +140,6 @@ def error_bytes(status: int, text: str, headers: bytes = b"") -> bytes:
 
 @lru_cache(512)
 def _field_line(name: bytes, value: bytes) -> bytes:
-    """Checked again, because a response may have been changed since it was made; remembered, because most are alike."""
     check_field(name, value)
     return b"%s: %s\r\n" % (name, value)
 
@@ -137,7 +151,7 @@ def informational_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> 
 
 @lru_cache(512)
 def _status_line(status: int, reason: str | None = None) -> bytes:
-    """Checked again, as `_field_line` does."""
+    """Checked again, as the fields are."""
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ValueError(f"status={status!r} is no status of a response")
     return b"HTTP/1.1 %d %b\r\n" % (status, phrase(status).encode() if reason is None else check_reason(reason))
@@ -150,9 +164,8 @@ _date = (0, b"")
 def _date_line() -> bytes:
     """RFC 9110 section 6.6.1; formatted once a second."""
     global _date
-    now = int(time.time())
     second, line = _date
-    if second != now:
+    if (now := int(time())) != second:
         line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
         _date = now, line
     return line

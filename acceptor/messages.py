@@ -102,7 +102,7 @@ class _Exchange(Protocol):
 class Request:
     """One request. Belongs to the thread that runs its handler, until the handler's response has been sent."""
 
-    def __init__(self, method: str, target: str, version: str, headers: Headers, *, peer: tuple[str, int] = ("", 0),
+    def __init__(self, method: str, target: str, version: str, headers: Headers, peer: tuple[str, int] = ("", 0),
                  client: tuple[str, int] | None = None, scheme: str = "http", host: str | None = None,
                  body: io.RawIOBase | io.BytesIO | None = None, exchange: _Exchange | None = None) -> None:
         self.method = method
@@ -111,7 +111,7 @@ class Request:
         """As sent: "/caf%C3%A9?page=2" (RFC 9112 section 3.2)."""
         self.version = version
         """"1.1" or "1.0"."""
-        self.headers = headers
+        self._headers = headers
         self.peer = peer
         """Address and port at the other end of the connection, or what a PROXY header says: ("203.0.113.7", 49152)."""
         self.client = peer if client is None else client
@@ -123,6 +123,10 @@ class Request:
         the header Host (RFC 9112 section 3.3), or what a trusted proxy says. May be empty."""
         self._raw_body = body
         self._exchange = exchange
+
+    @property
+    def headers(self) -> Headers:
+        return self._headers
 
     @property
     def raw_path(self) -> str:
@@ -207,8 +211,11 @@ class Request:
         fields = encode_headers(headers)
         if any(name == b"content-length" for name, _ in fields):
             raise ValueError("Content-Length: an interim response has no body (RFC 9110 section 8.6); leave it out")
+        self._send_informational(status, fields)
+
+    def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         if self._exchange is not None:
-            self._exchange.send_informational(status, fields)
+            self._exchange.send_informational(status, headers)
 
     def begin(self, response: Response) -> Callable[[bytes], None]:
         """Begin `response` before the handler returns: for one whose body is pushed rather than made by an iterator.
@@ -316,21 +323,31 @@ class Response:
         if reason is not None:
             check_reason(reason)
         self.reason = reason
-        kind = "application/octet-stream"
+        kind = _BINARY
         if isinstance(body, str):
-            body, kind = body.encode(), "text/plain; charset=utf-8"
+            body, kind = body.encode(), _TEXT
+        elif isinstance(body, bytes):
+            pass
         elif isinstance(body, (bytearray, memoryview)):
             body = bytes(body)
-        elif isinstance(body, Mapping) or not (isinstance(body, (bytes, Iterable)) or hasattr(body, "read")):
+        elif isinstance(body, Mapping) or not (isinstance(body, Iterable) or hasattr(body, "read")):
             raise TypeError(f"body={body!r} ({type(body).__name__}): pass str, bytes, a binary file, or an iterable of "
                             "bytes")
-        self.body = body
-        self.headers = encode_headers(headers)
-        if body != b"" and not any(name == b"content-type" for name, _ in self.headers):
-            self.headers.append((b"content-type", kind.encode()))
+        self.body: Body = body
+        self.headers = encode_headers(headers) if headers != () else []
+        if body != b"":
+            for name, _ in self.headers:
+                if name == b"content-type":
+                    break
+            else:
+                self.headers.append(kind)
 
     def __repr__(self) -> str:
         return f"Response({self.body!r:.60}, {self.status})"
+
+
+_BINARY = b"content-type", b"application/octet-stream"
+_TEXT = b"content-type", b"text/plain; charset=utf-8"
 
 
 Handler: TypeAlias = Callable[[Request], "Response | str | bytes"]

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["End", "Phase"]
+__all__ = ["ACCEPTED", "CLOSING", "DETACHED", "FRESH", "HANDLING", "HANDSHAKE", "IDLE", "READING", "RECEIVING", "STREAMING",
+           "WRITING", "End", "Phase"]
 
 
 class Phase(enum.Enum):
@@ -45,7 +46,10 @@ class Phase(enum.Enum):
         return self in _IN_PROGRESS
 
 
-_IN_PROGRESS = {Phase.READING, Phase.HANDLING, Phase.RECEIVING, Phase.STREAMING, Phase.WRITING, Phase.DETACHED}
+# The members by themselves, for what is done for every request: in Python 3.11 `Phase.IDLE` takes 0.1 us, `IDLE` 0.01.
+ACCEPTED, FRESH, HANDSHAKE, READING, HANDLING, RECEIVING, STREAMING, WRITING, IDLE, CLOSING, DETACHED = Phase
+
+_IN_PROGRESS = {READING, HANDLING, RECEIVING, STREAMING, WRITING, DETACHED}
 
 
 class End(enum.Enum):

@@ -23,6 +23,10 @@ _BLOCK = 256 * 1024
 """Bytes read at a time from a file that sendfile(2) cannot send."""
 
 
+_LENGTH = Framing.LENGTH
+"""By itself: see `acceptor.phases`."""
+
+
 class ResponseBodyError(Exception):
     """The response's body raised, then `__cause__` is that, or it is not what its head announces."""
 
@@ -33,7 +37,7 @@ def send_at_once(stream: Stream, planned: Plan, body: Body) -> bool:
     Raises what `Stream.send` does. After MustWait: `finish_at_once`.
     """
     if (not isinstance(body, bytes) or len(body) > _SMALL or len(body) != planned.length or planned.started
-            or planned.framing is not Framing.LENGTH):
+            or planned.framing is not _LENGTH):
         return False
     planned.started = True
     stream.send(planned.head + body)

@@ -61,6 +61,11 @@ class Service:
     """Others wait for a thread: see Timeouts.pressed."""
 
     @property
+    def scheme(self) -> str:
+        """What its clients use, as far as the connection says."""
+        return "http" if self.tls is None else "https"
+
+    @property
     def last_responses(self) -> bool:
         """No connection is kept for another request."""
         return self.leaving or self.stopping

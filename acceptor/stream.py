@@ -39,6 +39,8 @@ _SENDFILE = 256 * 1024
 takes a little in each would keep it, and us, for as long as the file lasts."""
 _TURN = 0.01
 """Seconds for which a thread that serves all works for one client that keeps up with it, before others have a turn."""
+_DONTWAIT = socket.MSG_DONTWAIT
+_NEVER = float("inf")
 _TCP_INFO_SIZE, _BYTES_ACKED = 128, 120
 """tcp(7): in struct tcp_info, the 64 bits of tcpi_bytes_acked, since Linux 4.1."""
 
@@ -93,8 +95,7 @@ class Stream:
     Raises OSError when the client is gone, as sockets do, and TimeoutError, which is one, when it is out of time.
     """
 
-    __slots__ = ("_flags", "_output_ended", "_service", "_slow", "_tls", "_turn_ends", "_unsent", "raw", "sock",
-                 "wants")
+    __slots__ = ("_output_ended", "_service", "_slow", "_tls", "_turn_ends", "_unsent", "raw", "sock", "waits", "wants")
 
     def __init__(self, sock: socket.socket, service: Service) -> None:
         self.raw = sock
@@ -106,21 +107,17 @@ class Stream:
         """With the current response, once the client has been slow to take it."""
         self._tls: TLSSocket | None = None
         """Once a handshake has begun."""
-        self._flags = 0
-        self._turn_ends = float("inf")
+        self.waits = True
+        """Whether reads and writes block; else they raise MustWait."""
+        self._turn_ends = _NEVER
         self._unsent: _Unsent | None = None
         self._output_ended = False
         self.wants = select.POLLIN
         """After MustWait: what the socket must be ready for."""
 
     @property
-    def waits(self) -> bool:
-        """Whether reads and writes block; else they raise MustWait."""
-        return not self._flags
-
-    @waits.setter
-    def waits(self, yes: bool) -> None:
-        self._flags = 0 if yes else socket.MSG_DONTWAIT
+    def _flags(self) -> int:
+        return 0 if self.waits else _DONTWAIT
 
     def shake_hands(self, context: ssl.SSLContext, received: bytes, tick: Callable[[], None]) -> None:
         """TLS from here on; `received` has been read already. `tick` as in `receive`. Raises what a TLSSocket does.
@@ -142,13 +139,13 @@ class Stream:
         """What has come next, b"" at the end. `tick` is called whenever a tick has passed, and may raise to give up."""
         while True:
             try:
-                return self.sock.recv(_RECEIVE, self._flags)
+                return self.sock.recv(_RECEIVE, 0 if self.waits else _DONTWAIT)
             except BlockingIOError:
                 self._tick(tick)
 
     def _tick(self, tick: Callable[[], None]) -> None:
         tick()
-        if self._flags:
+        if not self.waits:
             self._must_wait(select.POLLIN)
 
     def _must_wait(self, wants: int) -> NoReturn:
@@ -170,7 +167,7 @@ class Stream:
             last = now
             if data is not None:
                 return data
-            if self._flags:
+            if not self.waits:
                 patience.waiting_since = now
                 self._must_wait(select.POLLIN)
 
@@ -184,11 +181,11 @@ class Stream:
             if time.monotonic() >= end:
                 raise TimeoutError
 
-        flags, self._flags = self._flags, 0
+        waits, self.waits = self.waits, True
         try:
             return self.receive(tick)
         finally:
-            self._flags = flags
+            self.waits = waits
 
     def begin_turn(self) -> None:
         """This thread serves all, and must not work for this client for too long: see `end_turn`."""
@@ -196,7 +193,7 @@ class Stream:
 
     def end_turn(self) -> None:
         """Between two pieces of work: MustWait, though there is nothing to wait for, if it is time for the others."""
-        if self._flags and time.monotonic() >= self._turn_ends:
+        if not self.waits and time.monotonic() >= self._turn_ends:
             self.wants = select.POLLIN | select.POLLOUT  # whichever it can tell of: it is to come back at once
             raise MustWait
 
@@ -209,7 +206,7 @@ class Stream:
         if self._service.cut:
             self._service.check_not_cut()
         try:
-            sent = self._send(data, more) if more else self.sock.send(data, self._flags)
+            sent = self._send(data, more) if more else self.sock.send(data, 0 if self.waits else _DONTWAIT)
         except BlockingIOError:
             sent = 0
         if sent != len(data):
@@ -243,7 +240,7 @@ class Stream:
             before_that, unsent.last = unsent.last, time.monotonic()
             patience.spend(unsent.last - before_that,
                            moved if before is None else (unsent.acknowledged or 0) - before, holds=self.waits)
-            if blocked and self._flags:
+            if blocked and not self.waits:
                 self._must_wait(select.POLLOUT)
             if unsent.done < unsent.total:
                 self.end_turn()
@@ -261,12 +258,12 @@ class Stream:
         Only of plain sockets.
         """
         def step(done: int) -> int:
-            if self._flags:  # sendfile(2) has none
+            if not self.waits:  # sendfile(2) has no flags
                 self.raw.setblocking(False)
             try:
                 return os.sendfile(self.raw.fileno(), file, offset + done, min(count - done, _SENDFILE))
             finally:
-                if self._flags:
+                if not self.waits:
                     self.raw.setblocking(True)
 
         return self._finish(step, 0, count)
