@@ -69,8 +69,6 @@ class LoneExchange(Exchange):
     _file: SpooledTemporaryFile[bytes] | None = None
     """The body."""
     _job: Future[_Outcome] | None = None
-    _in_job = False
-    """A job of this process is at it."""
 
     def __init__(self, connection: Connection, head: RequestHead) -> None:
         super().__init__(connection, head)
@@ -206,9 +204,6 @@ class LoneExchange(Exchange):
         logger.error("%s: %s did not run its handler: %s", self, type(self._connection.offload).__name__,
                      _explained(error), exc_info=error)
         return internal_error()
-
-    def _waits_for_client(self, made: bool) -> bool:
-        return self._in_job
 
     # The end.
 

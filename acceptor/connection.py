@@ -246,30 +246,28 @@ class Connection:
     def _read_head(self) -> RequestHead | None:
         """The next request's head; None if there will be none. ProtocolError if what comes is none."""
         wire, stream = self.wire, self.stream
-        some = self.phase is READING or wire.next_request()
-        # It has been parked, so perhaps it is we who are late, and what is missing has come in time. And if nothing has
-        # and the server stops, nobody waits for it once more: there may be thousands of them.
-        late = some and self.phase is READING and stream.has_input(0)
-        over = not some and self.resumed and self.service.stopping and not stream.has_input(0)
-        while True:
-            if some:
-                if (head := wire.next_head()) is not None:
-                    return head
+        late = False
+        try:
+            if self.phase is READING:  # it has been parked: perhaps it is we who are late, and the rest came in time
+                late = stream.has_input(0)
+            elif not wire.next_request():
+                if self.service.stopping and self.resumed and not stream.has_input(0):
+                    self._wait_for_request()  # not once more: there may be thousands of them
+                if not (data := stream.receive(self._wait_for_request)):
+                    return None
+                wire.receive(data)
+            while (head := wire.next_head()) is None:
                 if self.phase is not READING:
                     self.enter(READING)
                 if not late:
                     self._wait_for_rest()  # a clock is looked at here too, for a head that comes byte by byte
                 late = False
-            try:
-                if over:
-                    self._wait_for_request()
-                data = stream.receive(self._wait_for_rest if some else self._wait_for_request)
-            except _NothingCame:
-                return None
-            if not data:
-                return None
-            wire.receive(data)
-            some = True
+                if not (data := stream.receive(self._wait_for_rest)):
+                    return None
+                wire.receive(data)
+            return head
+        except _NothingCame:
+            return None
 
     def _wait_for_request(self) -> None:
         """A tick has passed without a first byte: _NothingCame if that is enough."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from acceptor import access
 from acceptor.body import RequestBody
@@ -67,6 +67,11 @@ class Exchange(Request):
     _planned: Plan | None = None
     _sending: Sending | None = None
     """If the response is sent in parts."""
+    _response = _to_close = Response()
+    """What is answered; and what the handler has, whose body is to be closed, even if that failed."""
+    _keep_alive = False
+    _in_job = False
+    """The handler runs, or has run, as a job of an executor, in this process: see `acceptor.alone`."""
     _streamed = False
     """Its body is not bytes, or has been begun by the handler."""
     _pushing: Pushing | None = None
@@ -90,8 +95,6 @@ class Exchange(Request):
             self._made = Headers(seen.headers)
         if head.has_body:
             self._raw_body = RequestBody(self._read_body, head.expects_continue, head.length)
-        self._response = self._to_close = _NO_RESPONSE
-        """What is answered; and what the handler has, whose body is to be closed, even if that failed."""
 
     @property
     def patience(self) -> float:
@@ -333,22 +336,19 @@ class Exchange(Request):
         elif stream.has_unsent:
             return finish_at_once(stream, planned)
         connection.phase = WRITING
-        made = not isinstance(body, bytes) and not hasattr(body, "read")
+        made = self._streamed and not isinstance(body, bytes) and not hasattr(body, "read")
         if connection.parks:
-            stream.waits = self._waits_for_client(made)
+            # Does this thread wait for the client, or is the connection parked? An iterator may be bound to its thread.
+            stream.waits = made if not connection.alone else self._in_job
         if not send_at_once(stream, planned, body):
             self._sending = Sending(stream, planned, self._watched(body) if made else body)
             self._sending.go()
         return None
 
-    def _waits_for_client(self, made: bool) -> bool:
-        """Whether this thread does, while it sends a response, instead of parking it. made: by an iterator, which may
-        be bound to this thread."""
-        return made
-
     def _sent(self) -> End | None:
         """The response has been sent whole; what now?"""
-        connection, planned = self._connection, cast("Plan", self._planned)
+        connection, planned = self._connection, self._planned
+        assert planned is not None
         connection.phase = IDLE if planned.keep_alive else CLOSING  # whatever follows, nothing is lost
         if self._streamed:
             self._close_body(self._to_close)

@@ -80,7 +80,8 @@ def encode_field(name: str, value: str) -> tuple[bytes, bytes]:
     if raw_name == b"transfer-encoding":
         raise ValueError("header Transfer-Encoding: how the body is framed is the server's business; leave it out")
     if raw_name == b"content-length" and not (raw_value.isdigit() and len(raw_value) < 19):  # 19 digits: over 63 bits
-        raise ValueError(f"header Content-Length: {raw_value!r:.40} is not a number of bytes; give one, or leave it out")
+        raise ValueError(f"header Content-Length: {raw_value!r:.40} is not a number of bytes; give one, or leave it "
+                         "out")
     return raw_name, raw_value
 
 

@@ -68,32 +68,32 @@ def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: boo
     """
     status, body = response.status, response.body
     start, fields, given, closes = _fixed(status, response.reason, tuple(response.headers))
-    if closes:
-        keep_alive = False
+    is_head, is_1_0 = request.method == "HEAD", request.version == "1.0"
     framing, known = _LENGTH, given
     if pushed:
         pass
     elif isinstance(body, bytes):
-        if given is None or request.method != "HEAD":  # the answer to a HEAD may announce a body that it has not got
+        if given is None or not is_head:  # the answer to a HEAD may announce a body that it has not got
             known = len(body)
     elif known is None:
         known = file_size(body)
-    end = b"\r\n" if keep_alive and request.version != "1.0" else b"connection: keep-alive\r\n\r\n"
     if status in _BODILESS:
         framing = _NO_BODY
         length = b"" if status != 205 else b"content-length: 0\r\n"  # RFC 9110 section 8.6: none with 204 and 304
     else:
         if known is not None:
             length = b"content-length: %d\r\n" % known
-        elif request.version == "1.1":
+        elif is_1_0:
+            framing, keep_alive, length = Framing.CLOSE, False, b""
+        else:
             framing = Framing.CHUNKED
             length = b"transfer-encoding: chunked\r\n"
-        else:
-            framing, keep_alive, length = Framing.CLOSE, False, b""
-        if request.method == "HEAD":
+        if is_head:
             framing = _NO_BODY
-    if not keep_alive:
-        end = b"connection: close\r\n\r\n"
+    if closes or not keep_alive:
+        keep_alive, end = False, b"connection: close\r\n\r\n"
+    else:
+        end = b"connection: keep-alive\r\n\r\n" if is_1_0 else b"\r\n"
     return Plan(status, b"".join((start, _date_line(), fields, length, end)), framing, known or 0, keep_alive)
 
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["ACCEPTED", "CLOSING", "DETACHED", "FRESH", "HANDLING", "HANDSHAKE", "IDLE", "READING", "RECEIVING", "STREAMING",
-           "WRITING", "End", "Phase"]
+__all__ = ["ACCEPTED", "CLOSING", "DETACHED", "FRESH", "HANDLING", "HANDSHAKE", "IDLE", "READING", "RECEIVING",
+           "STREAMING", "WRITING", "End", "Phase"]
 
 
 class Phase(enum.Enum):
