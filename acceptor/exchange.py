@@ -340,10 +340,10 @@ class Exchange(Request):
         if connection.parks:
             # Does this thread wait for the client, or is the connection parked? An iterator may be bound to its thread.
             stream.waits = made if not connection.alone else self._in_job
-        if not send_at_once(stream, planned, body):
-            self._sending = Sending(stream, planned, self._watched(body) if made else body)
-            self._sending.go()
-        return None
+        if not self._streamed and send_at_once(stream, planned, body):  # type: ignore[arg-type]  # it is bytes then
+            return None
+        self._sending = Sending(stream, planned, self._watched(body) if made else body)
+        return self._sending.go()
 
     def _sent(self) -> End | None:
         """The response has been sent whole; what now?"""

@@ -31,13 +31,13 @@ class ResponseBodyError(Exception):
     """The response's body raised, then `__cause__` is that, or it is not what its head announces."""
 
 
-def send_at_once(stream: Stream, planned: Plan, body: Body) -> bool:
-    """Send head and body by one call, if that is the way; else nothing is sent, and the answer is False.
+def send_at_once(stream: Stream, planned: Plan, body: bytes) -> bool:
+    """Send head and body by one call, if that is the way; else nothing is sent, and the answer is False. Nothing may
+    have been sent before.
 
     Raises what `Stream.send` does. After MustWait: `finish_at_once`.
     """
-    if (not isinstance(body, bytes) or len(body) > _SMALL or len(body) != planned.length or planned.started
-            or planned.framing is not _LENGTH):
+    if planned.framing is not _LENGTH or len(body) > _SMALL:
         return False
     planned.started = True
     stream.send(planned.head + body)

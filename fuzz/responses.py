@@ -94,7 +94,7 @@ def _exchange(head: RequestHead, keep_alive: bool, at_most: int, made: _Made, st
 
 def send(stream: Stream, planned: Plan, body: Body) -> int:
     """Head and body, as an exchange does, on a stream that waits; the bytes of body sent."""
-    if not send_at_once(stream, planned, body):
+    if not (isinstance(body, bytes) and send_at_once(stream, planned, body)):
         Sending(stream, planned, body).go()
     return planned.sent
 
