@@ -122,6 +122,8 @@ class Request:
         """Whom the request is for, a port included if it was sent: the authority of a target in absolute form, or else
         the header Host (RFC 9112 section 3.3), or what a trusted proxy says. May be empty."""
         self._raw_body = body
+        self._body: io.BufferedReader | io.BytesIO | None = None
+        """`body`, once somebody has asked for it."""
         self._exchange = exchange
 
     @property
@@ -147,8 +149,8 @@ class Request:
         """The target's query as sent, without the "?": "page=2"; empty if there is none."""
         return self.target.partition("?")[2]
 
-    @cached_property
-    def body(self) -> io.BufferedReader:
+    @property
+    def body(self) -> io.BufferedReader | io.BytesIO:
         """The request's body, as a binary file that is read as it arrives.
 
         `read(n)` blocks until n bytes have come or the body ends, `read1()` until any have; iterating gives lines. A
@@ -156,7 +158,11 @@ class Request:
         (answered 400, 408, 413 or 431) if what comes is not a body, takes too long or is too much,
         `ClientDisconnectedError` if nothing comes any more.
         """
-        return io.BufferedReader(self._raw_body or io.BytesIO(), 65536)
+        if (body := self._body) is None:
+            # Where there is none, an empty file of its own, which may be closed. (A reader takes 2.6 us, this 0.1.)
+            raw = self._raw_body
+            self._body = body = io.BytesIO() if raw is None else io.BufferedReader(raw, 65536)
+        return body
 
     @property
     def trailers(self) -> Headers:
@@ -254,7 +260,7 @@ class Request:
 
         It reads the body, so it raises what that raises, and may block for as long. Pickled again, it is the same."""
         body = self.body.read()
-        self.__dict__["body"] = io.BufferedReader(io.BytesIO(body))
+        self._body = io.BytesIO(body)
         return _remake, (self.method, self.target, self.version, self.headers.raw, self.peer, self.client, self.scheme,
                          self.host, body, _Facts(self.trailers.raw, self.tls, self.local, self.stopping))
 

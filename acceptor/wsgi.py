@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeAlias, cast
 
-from acceptor.environ import Environ, FileWrapper, make_environ
+from acceptor.environ import Environ, EnvironMaker, FileWrapper
+from acceptor.fields import check_reason, encode_headers
 from acceptor.interfaces import is_wsgi, takes
 from acceptor.messages import Body, BodyError, ClientDisconnectedError, Request, Response, file_size
 
@@ -71,10 +72,10 @@ class WSGI:
         if script_name and (not script_name.startswith("/") or script_name.endswith("/")):
             raise ValueError(f'script_name={script_name!r}: write a path such as "/shop", or "" for none')
         self.app = app
-        self._script_name = script_name.encode().decode("latin-1")
+        self._environs = EnvironMaker(script_name.encode().decode("latin-1"))
 
     def __call__(self, request: Request) -> Response:
-        environ = make_environ(request, self._script_name)
+        environ = self._environs.make(request)
         if environ is None:
             return Response("Not Found\n", 404)
         return _Call(request).run(self.app, environ)
@@ -83,26 +84,33 @@ class WSGI:
 class _Call:
     """One call of the application, and what it has said so far. Owned by the thread that runs the handler."""
 
+    # Here and not in __init__, because most calls change the first only.
+    _response: Response | None = None
+    """Made by start_response; it can be replaced until it has been begun. None again once it is the acceptor's: its
+    body may know start_response, and that would be a circle."""
+    _returned = False
+    """The response is with the acceptor."""
+    _write: Callable[[bytes], None] | None = None
+    """Once it has been begun."""
+    _written = 0
+    """Bytes, by that."""
+
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._response: Response | None = None
-        """Made by start_response; it can be replaced until it has been begun. None again once it is the acceptor's: its
-        body may know start_response, and that would be a circle."""
-        self._write: Callable[[bytes], None] | None = None
-        """Once it has been begun."""
-        self._written = 0
-        """Bytes, by that."""
-        self._returned = False
-        """The response is with the acceptor."""
 
     def run(self, app: Application, environ: Environ) -> Response:
         result: Iterable[bytes] | None = None
         try:
             result = app(environ, self._start_response)
-            if self._request.detached:  # nobody wants an answer
+            # What most answers are needs none of what follows. (If the connection has been detached, nobody looks.)
+            if (type(result) is list and len(result) == 1 and type(body := result[0]) is bytes and body
+                    and (response := self._response) is not None and response.status < 400 and self._write is None):
+                response.body = body
+            elif self._request.detached:  # nobody wants an answer
                 self._close_failed(result)
                 return Response()
-            response = self._finish(result)
+            else:
+                response = self._finish(result)
         except BaseException as error:
             self._close_failed(result)
             if isinstance(error, Exception) and not isinstance(error, ClientDisconnectedError):
@@ -114,15 +122,16 @@ class _Call:
     def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
                         ) -> Callable[[bytes], None]:
         """PEP 3333, "The start_response() Callable"."""
-        try:
-            if self._write is not None or self._returned:
-                if exc_info:
-                    raise exc_info[1].with_traceback(exc_info[2])  # too late for another answer
-                raise AssertionError("start_response() again after the response has begun")
-            if self._response is not None and not exc_info:
-                raise AssertionError("start_response() a second time; that is allowed with exc_info only")
-        finally:
-            exc_info = None  # or there would be a circle: the traceback has this frame
+        if exc_info or self._response is not None or self._returned:
+            try:
+                if self._write is not None or self._returned:
+                    if exc_info:
+                        raise exc_info[1].with_traceback(exc_info[2])  # too late for another answer
+                    raise AssertionError("start_response() again after the response has begun")
+                if not exc_info:
+                    raise AssertionError("start_response() a second time; that is allowed with exc_info only")
+            finally:
+                exc_info = None  # or there would be a circle: the traceback has this frame
         self._response = _response(status, headers)
         return self._write_now
 
@@ -239,28 +248,77 @@ def _checked(piece: object) -> bytes:
     return piece
 
 
+def _response(status: str, headers: Iterable[tuple[str, str]]) -> Response:
+    """What start_response was called with, checked; TypeError or ValueError."""
+    response = _new_response(Response)  # its __init__ would check all of it, each time
+    response.body = b""
+    try:
+        known = _statuses.get(status)
+    except TypeError:  # cannot be hashed
+        known = None
+    response.status, response.reason = _check_status(status) if known is None else known
+    response.headers = fields = []
+    for pair in headers:
+        try:
+            field = _fields.get(pair)
+        except TypeError:
+            field = None
+        if field is None:
+            field = _check_header(pair)
+        if field:
+            fields.append(field)
+    return response
+
+
+# Applications answer with the same few statuses and headers again and again, so what has been checked is remembered:
+# nothing that has been refused, and nothing long. What is full is emptied; thus something that is different each time
+# does not stay for ever, nor does it keep out what is not. Any thread may read and write them, as a dict allows, the
+# same value each time. (Whoever's own kind of str is equal to one of these gets what that gets, which is checked.)
+_statuses: dict[str, tuple[int, str | None]] = {}
+"""Status and reason."""
+_fields: dict[tuple[str, str], tuple[bytes, bytes] | tuple[()]] = {}
+"""A header, as a Response has it; empty: it is left out."""
+_REMEMBERED = 1000
+"""Of each, and 128 characters of one."""
+_LONG = 128
+
+_new_response = Response.__new__
 _STATUS = re.compile("([2-9][0-9]{2})(?: (.*))?", re.DOTALL)
 
 
-def _response(status: str, headers: list[tuple[str, str]]) -> Response:
-    """What start_response was called with, checked; TypeError or ValueError.
-
-    Without a reason it has the standard one: the PEP asks for one, and not every application heeds it.
-    """
+def _check_status(status: str) -> tuple[int, str | None]:
+    """Status and reason. Without a reason it has the standard one: the PEP asks for one, and not every application
+    heeds it. ValueError if it is none."""
     found = _STATUS.fullmatch(status) if isinstance(status, str) else None
     if found is None:
         raise ValueError(f'start_response({status!r:.80}): the status is a str such as "200 OK", from 200 to 999')
-    kept = []
-    for pair in headers:
-        try:
-            name, value = pair
-            lower, value = name.lower(), value.strip(" \t")
-        except (AttributeError, TypeError, ValueError):
-            raise TypeError(f"start_response(): header {pair!r:.80}: pass a tuple of a name and a value, both str"
-                            ) from None
-        if lower not in _NOT_THEIRS or (lower == "connection" and "close" in value.lower()):
-            kept.append((name, value))
-    return Response(b"", int(found[1]), kept, reason=found[2])
+    if found[2] is not None:
+        check_reason(found[2])
+    checked = int(found[1]), found[2]
+    if type(status) is str and len(status) <= _LONG:
+        _remember(_statuses, status, checked)
+    return checked
+
+
+def _check_header(pair: tuple[str, str]) -> tuple[bytes, bytes] | tuple[()]:
+    """What `_fields` has of it. TypeError or ValueError, with the fix, if it is no header."""
+    try:
+        name, value = pair
+        lower, value = name.lower(), value.strip(" \t")
+        theirs = lower in _NOT_THEIRS and not (lower == "connection" and "close" in value.lower())
+    except (AttributeError, TypeError, ValueError):
+        raise TypeError(f"start_response(): header {pair!r:.80}: pass a tuple of a name and a value, both str"
+                        ) from None
+    checked = () if theirs else encode_headers(((name, value),))[0]
+    if type(pair) is tuple and type(pair[0]) is type(pair[1]) is str and len(pair[0]) + len(pair[1]) <= _LONG:
+        _remember(_fields, pair, checked)
+    return checked
+
+
+def _remember(known: dict[Any, Any], key: object, value: object) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[key] = value
 
 
 def _announced(response: Response | None) -> int | None:

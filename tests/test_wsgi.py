@@ -26,7 +26,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from acceptor import Limits, Timeouts, Violation
+from acceptor import Limits, Timeouts, Violation, wsgi
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.grammar import TCHAR
 from acceptor.messages import Detached, Headers, Request, Response
@@ -490,6 +490,109 @@ def test_no_flood_of_odd_names_makes_an_environ_wrong() -> None:
         assert environ_of(get("/", f"{name}: {n}"))[f"HTTP_{name.upper().replace('-', '_')}"] == str(n)
 
 
+# Templates: what is alike in all environs is made once.
+
+OF_ITS_REQUEST = ("wsgi.input", "wsgi.early_hints", "acceptor.request")
+LOCALS: list[tuple[str, int]] = [LOCAL, ("192.0.2.7", 80), ("2001:db8::7", 8080), ("fe80::1%eth0", 8080), ("unix", 0)]
+PEERS: list[tuple[str, int]] = [("203.0.113.7", 49152), ("203.0.113.7", 0), ("2001:db8::1", 9), ("unix", 0)]
+
+
+@dataclass
+class Arrival:
+    """A request, and where it has come in."""
+
+    raw: bytes
+    local: tuple[str, int]
+    peer: tuple[str, int]
+    scheme: str
+    multithread: bool
+    multiprocess: bool
+
+    def request(self) -> Request:
+        exchange = FakeExchange(self.local)
+        exchange.multithread, exchange.multiprocess = self.multithread, self.multiprocess
+        wire = H11Wire(Limits(), Compliance())
+        wire.receive(self.raw)
+        head = wire.next_head()
+        assert head is not None
+        return Request(head.method, head.target, head.version, Headers(head.headers), peer=self.peer,
+                       scheme=self.scheme, host=head.host, exchange=exchange)
+
+
+ARRIVALS = st.builds(
+    Arrival, st.sampled_from([
+        get("/"), get("/a/b?c"), get("/shop/x%20y"), get("/shop"), get("*", method="OPTIONS"), get("http://example.com/"),
+        head("GET / HTTP/1.0"), head("GET / HTTP/1.1", "Host: other.example:81"), get("/", "Cookie: a", "Cookie: b"),
+        get("/", "X-One: 1", "X_One: 2", "Accept: a", "Accept: b"), get("/", "Content-Length: 3", "Content-Type: c/d"),
+    ]), st.sampled_from(LOCALS), st.sampled_from(PEERS), st.sampled_from(["http", "https"]), st.booleans(),
+    st.booleans())
+
+
+def spoiling(seen: list[dict[str, Any]]) -> Any:
+    """An application that changes all of its environ, as it may."""
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(environ.copy())
+        environ["wsgi.input"].close()
+        for key in environ:
+            environ[key] = "spoiled"
+        environ["HTTP_NEW"] = "new"
+        start_response("200 OK", [])
+        return []
+    return app
+
+
+@given(arrivals=st.lists(ARRIVALS, min_size=1, max_size=12), script_name=st.sampled_from(["", "/shop"]))
+def test_an_environ_from_a_template_is_the_one_that_would_have_been_made_without(
+        arrivals: list[Arrival], script_name: str) -> None:
+    """Of one application at many addresses, and whatever it does to the environs before."""
+    seen: list[dict[str, Any]] = []
+    application = WSGI(spoiling(seen), script_name=script_name)
+    for arrival in arrivals:
+        alone: list[dict[str, Any]] = []
+        first, second = arrival.request(), arrival.request()
+        status = application(first).status
+        assert WSGI(spoiling(alone), script_name=script_name)(second).status == status
+        if status == 404:
+            continue
+        environ, = alone
+        assert environ["acceptor.request"] is second
+        assert seen[-1]["acceptor.request"] is first
+        for key in OF_ITS_REQUEST:
+            del environ[key], seen[-1][key]
+        assert seen[-1] == environ
+        assert environ["wsgi.multithread"] is arrival.multithread
+        assert environ["wsgi.multiprocess"] is arrival.multiprocess
+        assert environ["wsgi.url_scheme"] == arrival.scheme
+        if arrival.local[1]:
+            assert environ["SERVER_PORT"] == str(arrival.local[1])
+
+
+def test_no_number_of_addresses_fills_the_memory() -> None:
+    seen: list[dict[str, Any]] = []
+    application = WSGI(spoiling(seen))
+    for port in range(1, 301):
+        application(make_request(get("/"), local=("192.0.2.7", port)))
+        application(make_request(get("/"), local=("192.0.2.7", port)))
+    assert [environ["SERVER_PORT"] for environ in seen] == [str(n // 2) for n in range(2, 602)]
+    assert len(application._environs._templates) == 100
+
+
+def test_early_hints_are_sent_over_the_connection_of_their_request() -> None:
+    sent: list[tuple[str, int, list[tuple[bytes, bytes]]]] = []
+
+    class Hinting(FakeExchange):
+        def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+            sent.append((self.local[0], status, headers))
+
+    seen: list[dict[str, Any]] = []
+    application = WSGI(spoiling(seen))
+    for name in ("a", "b"):
+        application(Request("GET", "/", "1.1", Headers([]), exchange=Hinting((name, 1))))
+    for environ in seen:
+        environ["wsgi.early_hints"]([("Link", "</a.css>")])
+    assert sent == [("a", 103, [(b"link", b"</a.css>")]), ("b", 103, [(b"link", b"</a.css>")])]
+
+
 # wsgi.input.
 
 @given(content=st.lists(st.sampled_from([b"a", b"b\n", b"\n", b"c" * 100, b"\r\n"]), max_size=20).map(b"".join),
@@ -755,6 +858,81 @@ def test_a_wrong_status_or_header_is_an_error_where_it_is_passed_and_says_the_fi
     assert WSGI(app)(make_request(get("/"))).body == b"the application's own"
     assert words in str(caught[0])
     assert len(str(caught[0])) < 300
+
+
+class Text(str):
+    """As the markup of template engines is."""
+
+    __slots__ = ()
+
+
+PARTS = st.sampled_from(["X", "x", "Content-Length", "Connection", "Transfer-Encoding", "Set-Cookie", "a", " a ", "5",
+                         "close", "a\r\nY: b", "\u20ac", "caf\xe9", "", "b" * 200, Text("a\nb"), 5, None, b"a"])
+
+
+def outcome(status: Any, headers: Any) -> object:
+    """What comes of that call of start_response."""
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response(status, headers)
+        return [b"body"]
+
+    try:
+        response = WSGI(app)(make_request(get("/")))
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
+    return response.status, response.reason, response.headers
+
+
+@given(calls=st.lists(st.tuples(
+    st.sampled_from(["200 OK", "200", "404 Not Found", "200 OK\n", "nonsense", "200 " + "x" * 200, Text("200 O\nK"),
+                     200]),
+    st.lists(st.one_of(st.tuples(PARTS, PARTS), st.sampled_from(["ab", "abc", ("X",), ["X", "a"]])), max_size=3)),
+    min_size=1, max_size=6))
+@example([("200 OK", [("X", Text("a"))]), ("200 OK", [("X", "a")]), ("200 OK", [("X", Text("a\nb"))])])
+@example([("200 OK", [("X", "a")]), ("200 OK", [("X", b"a")]), ("200 OK", [("X", ["a"])]), (["200 OK"], [])])
+@example([("200 OK", [("te", "a"), ("TE", "a")]), ("200 OK", [("X", "a\nb")]), ("200 OK", [("X", "a\nb")])])
+def test_what_was_checked_before_changes_nothing(calls: list[tuple[Any, Any]]) -> None:
+    """What has been refused is refused again, with the same words; whether something like it has been let through or
+    not."""
+    remembered = [outcome(status, headers) for status, headers in calls]
+    for (status, headers), result in zip(calls, remembered, strict=True):
+        forget()
+        assert outcome(status, headers) == result
+
+
+def forget() -> None:
+    wsgi._statuses.clear()
+    wsgi._fields.clear()
+
+
+def test_a_good_header_is_remembered_and_a_bad_one_or_a_long_one_is_not() -> None:
+    forget()
+    for _ in range(2):
+        assert outcome("200 OK", [("X", " a"), ("TE", "b")]) == (200, "OK", [(b"x", b"a")])
+        outcome("200 O\nK", [])
+        outcome("200 OK", [("X", "a\nb")])
+        outcome("200 OK", [("X", "a" * 129)])
+        outcome("200 OK", [("a" * 129, "X")])
+        outcome("200 OK", [["X", "b"], ("X", Text("b"))])
+        outcome("200 " + "a" * 129, [])
+    assert wsgi._statuses == {"200 OK": (200, "OK")}
+    assert wsgi._fields == {("X", " a"): (b"x", b"a"), ("TE", "b"): ()}
+
+
+def test_no_flood_of_statuses_and_headers_fills_the_memory_or_makes_one_wrong() -> None:
+    for n in range(2500):
+        assert outcome(f"200 {n}", [("X", f"{n}"), (f"X{n}", "a")]) == (
+            200, str(n), [(b"x", b"%d" % n), (b"x%d" % n, b"a")])
+        assert len(wsgi._statuses) <= 1000
+        assert len(wsgi._fields) <= 1000
+
+
+def test_a_response_is_nobody_elses() -> None:
+    """Applications that answer alike share what was checked, and nothing that can be changed."""
+    one = WSGI(answer([b"one"], headers=[("X", "a")]))(make_request(get("/")))
+    two = WSGI(answer([b"two"], headers=[("X", "a")]))(make_request(get("/")))
+    one.headers.append((b"y", b"b"))
+    assert (one.body, two.body, two.headers) == (b"one", b"two", [(b"x", b"a")])
 
 
 def test_what_is_the_servers_business_is_left_out_and_does_no_harm(start: Serve) -> None:
