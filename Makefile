@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare scale waiting hostile fuzz test check coverage clean
+.PHONY: help compare scale waiting hostile speed regress micro fuzz test check coverage clean
 
 help:
 	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 3 minutes)"
@@ -11,6 +11,9 @@ help:
 	@echo "               processes do about it, claim by claim (8 minutes)"
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
 	@echo "make hostile   clients that try to hold every thread, against each model (9 minutes)"
+	@echo "make speed     what a request costs, here and in other servers, claim by claim (10 minutes; needs wrk)"
+	@echo "make regress   is the working tree slower than HEAD? make regress A=v1 B=v2 compares two commits (3 minutes)"
+	@echo "make micro     the steps of a request one by one, without a network (10 seconds)"
 	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"
@@ -28,6 +31,15 @@ waiting: $(VENV)/bench
 
 hostile: $(VENV)/bench
 	@$(BIN)/python -m bench hostile $(ARGS)
+
+speed: $(VENV)/built-peers
+	@$(BIN)/python -m bench speed $(ARGS)
+
+regress: $(VENV)/test
+	@$(BIN)/python -m bench regress $(if $(A)$(B),$(or $(A),HEAD) $(B)) $(ARGS)
+
+micro: $(VENV)/test
+	@$(BIN)/python -m bench micro $(ARGS)
 
 fuzz: $(VENV)/fuzz
 	@$(BIN)/python -m fuzz $(ARGS)
@@ -48,9 +60,16 @@ clean:
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 # One environment; each stamp says which extra of pyproject.toml is installed in it.
-$(VENV)/test $(VENV)/bench $(VENV)/fuzz: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
+$(VENV)/test $(VENV)/bench $(VENV)/peers $(VENV)/fuzz: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing what '$*' needs into $(VENV) (once; under a minute)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# Not in the extra, so that where one cannot be built all others are there all the same.
+$(VENV)/built-peers: $(VENV)/peers
+	@for each in bjoern fastwsgi; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $$each >/dev/null 2>&1 || \
+	  echo "$$each cannot be installed, and is left out. Building it takes apt install build-essential libev-dev"; done
 	@touch $@
 
 $(VENV)/pyvenv.cfg:

@@ -37,6 +37,7 @@ from acceptor.signals import SIGNALS_EVERY, handled_signals
 from acceptor.tls import TLS
 from acceptor.urgent import Urgent
 from acceptor.violations import Compliance, Violation
+from acceptor.wire import chosen_wire
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import Taskmaster
 
@@ -77,6 +78,8 @@ class Acceptor(Steps):
         to "acceptor".
     reuse_port: other processes may listen on the same addresses, and share the connections (SO_REUSEPORT: socket(7)).
     urgent: answers a request for which there is no thread, or None: for health checks, see `acceptor.urgent`.
+    http: what parses the heads of requests: "httptools", "h11", or "auto", which is httptools where that is installed
+        (the extra `fast`). Which requests are served, and as what, is the same with both.
     hooks: functions to be called when it starts and stops.
 
     Wrong arguments raise TypeError or ValueError here; an address that cannot be had, OSError in `start`.
@@ -87,7 +90,8 @@ class Acceptor(Steps):
                  tls: TLS | None = None, limits: Limits | None = None, timeouts: Timeouts | None = None,
                  allow: Iterable[Violation | str] = (), proxy_protocol: Iterable[str] = (),
                  trusted_proxies: Iterable[str] | ForwardedHeaders = (), access_log: bool = False,
-                 reuse_port: bool = False, urgent: Urgent | None = None, hooks: Hooks | None = None) -> None:
+                 reuse_port: bool = False, urgent: Urgent | None = None, hooks: Hooks | None = None, http: str = "auto"
+                 ) -> None:
         if not callable(handler):
             raise TypeError(f"handler={handler!r} ({type(handler).__name__}): pass a callable that takes a Request")
         if not isinstance(taskmaster, Taskmaster):
@@ -114,6 +118,7 @@ class Acceptor(Steps):
         self._access_log = bool(access_log)
         self._reuse_port = bool(reuse_port)
         self._urgent = urgent
+        self._make_wire = chosen_wire(http)
         self._hooks = hooks or Hooks()
         self._registry = Registry(Census(self.limits))
         # Owned by start and stop; one of them at a time, which _life sees to. Read by the steps in between.
@@ -337,7 +342,7 @@ class Acceptor(Steps):
         self._service = Service(
             self.handler, self.limits, self.timeouts, self._compliance, self.tls, self._proxy_protocol, self._forwarded,
             self._access_log, multithread=self.taskmaster.max_thread_count != 1, multiprocess=self._reuse_port,
-            urgent=self._urgent)
+            urgent=self._urgent, make_wire=self._make_wire)
         self._listener = Listener(self._asked, self._backlog, TICK, reuse_port=self._reuse_port)
         self._addresses = self._listener.addresses
         self._run = Run(self._service, self._registry, self._listener, self.taskmaster)

@@ -66,52 +66,44 @@ def plan(request: RequestHead, response: Response, keep_alive: bool, pushed: boo
     TypeError or ValueError for headers that have been changed since the response was made, and checked, into what
     they must not be.
     """
-    status, body = response.status, response.body
-    start, fields, given, closes = _fixed(status, response.reason, tuple(response.headers))
-    is_head, is_1_0 = request.method == "HEAD", request.version == "1.0"
-    framing, known = _LENGTH, given
+    body, is_head = response.body, request.method == "HEAD"
+    start, fields, given, sized, end, keeps = _fixed(
+        response.status, response.reason, tuple(response.headers), request.version, is_head, keep_alive)
+    known = given
     if pushed:
         pass
     elif isinstance(body, bytes):
         if given is None or not is_head:  # the answer to a HEAD may announce a body that it has not got
             known = len(body)
-    elif known is None:
+    elif given is None:
         known = file_size(body)
-    if status in _BODILESS:
-        framing = _NO_BODY
-        length = b"" if status != 205 else b"content-length: 0\r\n"  # RFC 9110 section 8.6: none with 204 and 304
+    if sized is None:
+        return Plan(response.status, b"".join((start, _date_line(), fields, end)), _NO_BODY, known or 0, keeps)
+    if known is not None:
+        framing, length = sized, b"content-length: %d\r\n" % known
+    elif request.version == "1.1":
+        framing, length = (_NO_BODY if is_head else Framing.CHUNKED), b"transfer-encoding: chunked\r\n"
     else:
-        if known is not None:
-            length = b"content-length: %d\r\n" % known
-        elif is_1_0:
-            framing, keep_alive, length = Framing.CLOSE, False, b""
-        else:
-            framing = Framing.CHUNKED
-            length = b"transfer-encoding: chunked\r\n"
-        if is_head:
-            framing = _NO_BODY
-    if closes or not keep_alive:
-        keep_alive, end = False, b"connection: close\r\n\r\n"
-    else:
-        end = b"connection: keep-alive\r\n\r\n" if is_1_0 else b"\r\n"
-    return Plan(status, b"".join((start, _date_line(), fields, length, end)), framing, known or 0, keep_alive)
+        framing, length, keeps, end = (_NO_BODY if is_head else Framing.CLOSE), b"", False, _CLOSES
+    return Plan(response.status, b"".join((start, _date_line(), fields, length, end)), framing, known or 0, keeps)
 
 
-_BODILESS = frozenset({204, 205, 304})
 _LENGTH, _NO_BODY = Framing.LENGTH, Framing.NO_BODY
 """By themselves: see `acceptor.phases`."""
+_CLOSES = b"connection: close\r\n\r\n"
 
 
 @lru_cache(512)
-def _fixed(status: int, reason: str | None, headers: tuple[tuple[bytes, bytes], ...]
-           ) -> tuple[bytes, bytes, int | None, bool]:
-    """Of a head what depends on the response alone: the status line, its fields, the Content-Length that it gives, and
-    whether it says "Connection: close".
+def _fixed(status: int, reason: str | None, headers: tuple[tuple[bytes, bytes], ...], version: str, is_head: bool,
+           keep_alive: bool) -> tuple[bytes, bytes, int | None, Framing | None, bytes, bool]:
+    """Of a head what does not depend on its body: the status line; the fields; the Content-Length that they give; how a
+    body whose length is known is framed, None if there can be none whatever it is; the end; and whether the connection
+    is kept.
 
     Checked again, because a response may have been changed since it was made; remembered, because most are alike. One
-    that is not costs what it has cost, and each of its lines is remembered by itself."""
+    that is not costs what it has cost, and each of its lines is remembered by itself.
+    """
     given: int | None = None
-    closes = False
     lines = []
     for name, value in headers:
         name = name.lower()
@@ -120,10 +112,14 @@ def _fixed(status: int, reason: str | None, headers: tuple[tuple[bytes, bytes], 
                 raise ValueError(f"header Content-Length: {value!r:.40} is not a number of bytes; leave it out")
             given = int(value)
         elif name == b"connection":
-            closes = closes or b"close" in value.lower()
+            keep_alive = keep_alive and b"close" not in value.lower()
         elif name not in (b"date", b"transfer-encoding"):
             lines.append(_field_line(name, value))
-    return _status_line(status, reason), b"".join(lines), given, closes
+    sized = None if status in (204, 205, 304) else _NO_BODY if is_head else _LENGTH
+    if status == 205:
+        lines.append(b"content-length: 0\r\n")  # but none with 204 and 304: RFC 9110 section 8.6
+    end = _CLOSES if not keep_alive else b"\r\n" if version == "1.1" else b"connection: keep-alive\r\n\r\n"
+    return _status_line(status, reason), b"".join(lines), given, sized, end, keep_alive
 
 
 def chunk(data: bytes) -> bytes:

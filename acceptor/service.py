@@ -47,6 +47,8 @@ class Service:
     """The threads of executors that run a handler, by ident. Each of them adds and removes itself."""
     make_wire: Callable[[Limits, Compliance], Wire] = H11Wire
     """What parses the requests of one connection."""
+    scheme: str = field(init=False)
+    """What clients use, as far as the connection says."""
     # Set before there is a connection.
     wake: Callable[[Connection], None] = lambda connection: None
     """Have a parked connection come back. Any thread."""
@@ -60,10 +62,8 @@ class Service:
     pressed: bool = False
     """Others wait for a thread: see Timeouts.pressed."""
 
-    @property
-    def scheme(self) -> str:
-        """What its clients use, as far as the connection says."""
-        return "http" if self.tls is None else "https"
+    def __post_init__(self) -> None:
+        self.scheme = "http" if self.tls is None else "https"
 
     @property
     def last_responses(self) -> bool:

@@ -18,6 +18,16 @@
       crowd, flood     clients that are idle, and clients that never wait for an answer
       leader_followers a mechanism of parking to compare with
       scale_picture    who was served, drawn
+    speed            what a request costs, ours and others', under wrk
+      speed_subjects   who takes part; speed_run: one run; speed_claims: what is claimed, and whether it holds
+      speed_probe      the least that a threaded server can do: the measure of the machine
+      speed_transfer   100 MB, up and down
+      peers_server     the other servers, each as well set up as it can be; peers_apps: what they serve
+    regress          is one commit slower than another
+      regress_sides    the code of both
+      regress_statistics    ratios, and how sure they are
+    micro            the steps of a request, without a network
+      micro_operations the steps, also for profilers
     hostile          clients that try to hold every thread
       hostile_lab      the comparison of the models
     waiting          six ways in which threads can wait on one listen socket: a lecture

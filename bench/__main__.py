@@ -13,8 +13,14 @@ from bench import wrk
 from bench.children import ChildError
 from bench.compare import report, run_compare
 from bench.hostile_lab import run_hostile
+from bench.micro import matching, run_micro
 from bench.models import MODELS, find_model, names_of
+from bench.regress import run_regress
+from bench.regress_sides import WORKING_TREE
 from bench.scale import EXPERIMENTS, run_scale
+from bench.speed import CELLS, run_speed
+from bench.speed_run import parse_cells
+from bench.speed_subjects import Subject, chosen
 from bench.waiting_lab import run_waiting
 
 _COMPARE = """\
@@ -42,6 +48,28 @@ More connections than threads, and more cores than the GIL lets a process use.
 
 Each claim is said to PASS or to FAIL, with its figures. About 8 minutes.
 """
+_SPEED = """\
+What a request costs: this server on each parser, and others, on one core under wrk on another, keep-alive on and off,
+handlers that sleep 0, 0.1 and 1 ms; then large transfers. Each claim is said to PASS or to FAIL, with its figures, by
+ratios within this run. What is not installed is left out, and said. About 10 minutes; --quick takes one.
+"""
+_REGRESS = """\
+Is B slower than A? Pairs of runs, interleaved, on the code of each. A and B are commits, or directories with a checkout
+(with a / in it). The exit code is 1 if a cell costs more than --tolerance more, with all of the 95 % interval.
+"""
+_MICRO = """\
+The steps of a request one by one, without a network: parsers, the loop of a connection, WSGI, the head of a response.
+Time is the least of several repeats; --instructions counts what callgrind sees, which does not depend on how busy the
+machine is (2 to 4 minutes).
+"""
+_REGRESS_EXAMPLES = """\
+examples:
+  python -m bench regress                                 HEAD and the working tree: about 3 minutes
+  python -m bench regress main~5 main --pairs 12          12 pairs of each cell: narrower intervals
+  python -m bench regress HEAD --micro                    steps of a request instead of servers: about 2 minutes
+  python -m bench regress HEAD --instructions             the same counted, not timed: for a busy machine
+  python -m bench regress HEAD ../other-checkout/ --cells on:0 --server=--http=h11
+"""
 _EXAMPLES = """\
 examples:
   python -m bench compare                                        everything: about 3 minutes
@@ -55,7 +83,8 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (None: this process' own); return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
-    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile | scale")
+    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile | "
+                                     "scale | speed | regress | micro")
     _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
                                  description=_COMPARE, epilog=_EXAMPLES,
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -73,6 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                  description=_HOSTILE, formatter_class=argparse.RawDescriptionHelpFormatter))
     _scale(commands.add_parser("scale", help="more connections than threads, more cores than one process uses",
                                description=_SCALE, formatter_class=argparse.RawDescriptionHelpFormatter))
+    _speed(commands.add_parser("speed", help="what a request costs, ours and others': figures, and claims",
+                               description=_SPEED, formatter_class=argparse.RawDescriptionHelpFormatter))
+    _regress(commands.add_parser("regress", help="is one commit slower than another",
+                                 description=_REGRESS, epilog=_REGRESS_EXAMPLES,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter))
+    _micro(commands.add_parser("micro", help="the steps of a request, without a network",
+                               description=_MICRO, formatter_class=argparse.RawDescriptionHelpFormatter))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
@@ -130,6 +166,87 @@ def _scale(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, metavar="FILE", help="also keep all that was measured in FILE")
     add("--picture", type=Path, metavar="FILE", help="draw who was served (fairness): an SVG file")
     parser.set_defaults(run=run_scale)
+
+
+def _speed(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--only", type=_subjects, metavar="A,B", help="some of the subjects, in every cell; recycling-park stands for "
+        "all that begin so (default: all, and those that need it least not where handlers sleep)")
+    add("--cells", type=_cells, metavar="on:0,off:0.1", help="keep-alive, and milliseconds of sleep (default: on and "
+        "off, 0, 0.1 and 1)")
+    add("--rounds", type=_number(int, 1, 100), metavar="N", help="runs of each, interleaved (default: 3)")
+    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
+        help="seconds of each run that count; wrk takes whole ones (default: 1)")
+    add("--python", "--peers-python", default=sys.executable, metavar="PATH",
+        help="the Python that runs all servers, ours too: one where the others are installed (default: this one)")
+    add("--quick", action="store_true", help="one round, no sleep, no transfers: a look")
+    _kept(parser)
+
+    def run(options: argparse.Namespace) -> int:
+        options.rounds = options.rounds or (1 if options.quick else 3)
+        options.cells = options.cells or [cell for cell in CELLS if not (options.quick and cell[1])]
+        return run_speed(options)
+
+    parser.set_defaults(run=run)
+
+
+def _regress(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("a", nargs="?", default="HEAD", metavar="A", help="a commit, or a directory (default: HEAD)")
+    add("b", nargs="?", default=WORKING_TREE, metavar="B", help="another (default: the working tree)")
+    add("--cells", type=_cells, default=CELLS, metavar="on:0,off:0.1",
+        help="keep-alive, and milliseconds of sleep (default: on and off, 0, 0.1 and 1)")
+    add("--pairs", type=_number(int, 2, 1000), default=8, metavar="N", help="of each cell (default: 8)")
+    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
+        help="seconds of each run that count; wrk takes whole ones (default: 1)")
+    add("--tolerance", type=_number(float, 0, 1000), default=3.0, metavar="%",
+        help="per cent that it may cost more (default: 3)")
+    add("--model", default="recycling-park", metavar="NAME", help="which model serves (default: recycling-park)")
+    add("--server", action="append", default=[], metavar="ARGUMENT",
+        help="another argument of bench.server, such as --server=--http=h11; may be repeated")
+    add("--micro", action="store_true", help="compare microbenchmarks, not servers; needs no wrk")
+    add("--instructions", action="store_true",
+        help="of microbenchmarks, compare instructions that callgrind counts, not time; one run of each is enough")
+    _kept(parser)
+    parser.set_defaults(run=run_regress)
+
+
+def _micro(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--only", type=_operations, default=[], metavar="A,B", help="those with one of these words in their name")
+    add("--instructions", action="store_true", help="count them by callgrind, too")
+    add("--python", default=sys.executable, metavar="PATH", help="the Python that runs them (default: this one)")
+    add("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
+    parser.set_defaults(run=run_micro)
+
+
+def _kept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also keep all that was measured in FILE")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N",
+                        help="for the order of the runs (default: a new one each time)")
+
+
+def _subjects(text: str) -> list[Subject]:
+    try:
+        return chosen(text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _cells(text: str) -> list[tuple[bool, float]]:
+    try:
+        return parse_cells(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _operations(text: str) -> list[str]:
+    words = text.split(",")
+    try:
+        matching(words)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return words
 
 
 def _experiments(text: str) -> list[str]:

@@ -34,7 +34,7 @@ def describe(sleeps_ms: list[float]) -> dict[str, Any]:
         "python_build": " ".join(platform.python_build()),
         "gil": gil(),
         "switch_interval_s": sys.getswitchinterval(),
-        "packages": {name: _version(name) for name in ("h11", "matplotlib")},
+        "packages": {name: _version(name) for name in ("h11", "httptools", "matplotlib")},
         "git": _git(),
         "load_average": os.getloadavg(),
         "somaxconn": _read("/proc/sys/net/core/somaxconn"),

@@ -15,9 +15,12 @@ import json
 import sys
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
-from acceptor import Acceptor, Request, Timeouts
+from acceptor import Acceptor, Handler, Request, Timeouts
+from acceptor.wsgi import WSGI
+from bench import peers_apps, speed_transfer
 from bench.hostile import BIG
 from bench.models import MODELS, find_model
 from bench.processes import raise_open_files
@@ -32,7 +35,8 @@ def main() -> None:
     add = parser.add_argument
     add("--model", default="recycling-park", metavar="NAME",
         help=f"{', '.join(MODELS)} or pkg.mod:Class (default: recycling-park)")
-    add("--capacity", type=int, default=128, metavar="N", help="connections it has room for (default: 128)")
+    add("--capacity", type=int, default=128, metavar="N", help="connections it has room for; 0: what the model has "
+        "by default (default: 128)")
     add("--exactly", action="store_true", help="so many threads, all of them from the start")
     add("--queue", type=int, metavar="N", help="connections that may wait, where the model has a queue")
     add("--inline", choices=("fair", "always", "never"), help="whether a thread that parks goes on with its connection")
@@ -40,25 +44,31 @@ def main() -> None:
     add("--sleep", type=float, default=0.0, metavar="MS", help="milliseconds the handler sleeps; 0: none at all")
     add("--spin", type=float, default=0.0, metavar="MS", help="milliseconds of CPU it burns instead")
     add("--big", action="store_true", help="it answers /big with 40 MB, and reads what it is sent: see bench hostile")
+    add("--app", choices=("handler", "wsgi", "flask"), default="handler",
+        help="answer by a handler of ours, or by an application of bench.peers_apps (default: handler)")
+    add("--transfer", type=Path, metavar="FILE", help="it answers, and reads, what bench.speed_transfer asks of it")
+    add("--http", metavar="WIRE", help="what parses requests: Acceptor(http=...)")
     add("--port", type=int, default=0, help="default: any free one")
     add("--keep-alive", type=float, default=Timeouts.keep_alive, metavar="S", help="seconds a connection may be idle")
     add("--trace-memory", action="store_true", help="count what Python allocates, which makes it slow")
     options = parser.parse_args()
-    # Nothing at all for 0: even time.sleep(0) costs a system call and some 50 us.
-    handler = (spin(options.spin / 1e3) if options.spin else delay(options.sleep / 1e3) if options.sleep else
-               _small_or_big if options.big else hello)
     more = {"inline": options.inline, "processes": options.processes, "queue_size": options.queue}
     more = {name: value for name, value in more.items() if value is not None}
-    try:
-        taskmaster = find_model(options.model).make(options.capacity, exactly=options.exactly, **more)
-    except ValueError as error:
-        parser.error(str(error))
     raise_open_files()
     if options.trace_memory:
         tracemalloc.start()
-
-    acceptor = Acceptor(handler, port=options.port, taskmaster=taskmaster,
-                        timeouts=Timeouts(keep_alive=options.keep_alive)).start()
+    settings: dict[str, Any] = {} if options.http is None else {"http": options.http}
+    try:
+        model = find_model(options.model)
+        if options.capacity:
+            taskmaster = model.make(options.capacity, exactly=options.exactly, **more)
+        else:
+            taskmaster = model.factory(**model.settings, **more)
+        acceptor = Acceptor(_handler(options), port=options.port, taskmaster=taskmaster,
+                            timeouts=Timeouts(keep_alive=options.keep_alive), **settings)
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
+    acceptor.start()
 
     def counted() -> dict[str, Any]:
         now = taskmaster.snapshot()
@@ -77,6 +87,17 @@ def main() -> None:
     report = acceptor.stop(deadline=1.0)
     print(json.dumps({**counted(), "threads": threads, "cpu_seconds": time.process_time(),
                       "cut": list(report.cut), "stuck": list(report.stuck)}))
+
+
+def _handler(options: argparse.Namespace) -> Handler:
+    if options.transfer:
+        return speed_transfer.handler(options.transfer)
+    if options.app != "handler":
+        return WSGI((peers_apps.flask if options.app == "flask" else peers_apps.wsgi)(options.sleep))
+    if options.spin:
+        return spin(options.spin / 1e3)
+    # Nothing at all for 0: even time.sleep(0) costs a system call and some 50 us.
+    return delay(options.sleep / 1e3) if options.sleep else _small_or_big if options.big else hello
 
 
 def _small_or_big(request: Request) -> bytes:

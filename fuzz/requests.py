@@ -4,6 +4,7 @@ What must hold, whatever comes:
 
     only ProtocolError is raised, and no more calls are made than there are bytes to be read
     however the bytes are cut, they are the same requests, the same refusal, and the same violations
+    and so they are whichever wire reads, where httptools is installed
     no body is longer than Limits.body, nor anything else than its limit
     h11 by itself, unless it refuses them, reads the same requests, and sees their ends at the same bytes
     a request that was accepted, written down in the plainest way, is read as the same by h11 and by the wire
@@ -21,13 +22,14 @@ from acceptor.framing import chunk
 from acceptor.heads import RequestHead
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
-from acceptor.wire import H11Wire
+from acceptor.wire import H11Wire, Wire, chosen_wire
 from fuzz.choices import Choices, cut, settings
 
 __all__ = ["ByH11", "Outcome", "Pairs", "Read", "Steps", "read", "read_by_h11", "refused_by_h11_only", "wire"]
 
 Pairs = list[tuple[bytes, bytes]]
 
+_OTHER_WIRE = chosen_wire("auto")
 _AMPLE = Limits(request_line=1 << 20, head=1 << 20, header_count=10_000, body=None, trailers=1 << 20)
 _NOT_IN_PLAIN_WRITING = frozenset({
     Violation.BARE_LF, Violation.OBS_FOLD, Violation.LENGTH_AND_CHUNKED, Violation.REPEATED_LENGTH,
@@ -71,12 +73,13 @@ class Steps:
         assert self.left > 0, "it goes on and on"
 
 
-def read(pieces: list[bytes], limits: Limits, allowed: Collection[Violation], at_most: int | None = None) -> Outcome:
+def read(pieces: list[bytes], limits: Limits, allowed: Collection[Violation], at_most: int | None = None,
+         make_wire: type[Wire] = H11Wire) -> Outcome:
     """Read all requests (or `at_most` so many) as `acceptor.connection` does, receiving a piece when more is needed."""
     compliance = Compliance(allowed)
     steps = Steps(pieces)
     source = iter(pieces)
-    reader = H11Wire(limits, compliance)
+    reader = make_wire(limits, compliance)
     requests: list[Read] = []
     refused: tuple[int, Violation | None] | None = None
     try:
@@ -96,7 +99,7 @@ def read(pieces: list[bytes], limits: Limits, allowed: Collection[Violation], at
     return Outcome(tuple(requests), refused, rest, dict(compliance.counts))
 
 
-def _read_head(reader: H11Wire, source: Iterator[bytes], steps: Steps) -> RequestHead | None:
+def _read_head(reader: Wire, source: Iterator[bytes], steps: Steps) -> RequestHead | None:
     some = reader.next_request()
     while True:
         steps.one()
@@ -109,7 +112,7 @@ def _read_head(reader: H11Wire, source: Iterator[bytes], steps: Steps) -> Reques
         some = True
 
 
-def _read_body(reader: H11Wire, source: Iterator[bytes], requests: list[Read], steps: Steps) -> bool:
+def _read_body(reader: Wire, source: Iterator[bytes], requests: list[Read], steps: Steps) -> bool:
     """Keep in the last of `requests` what has been read so far, so that it is there whatever happens."""
     while True:
         steps.one()
@@ -127,7 +130,7 @@ def _read_body(reader: H11Wire, source: Iterator[bytes], requests: list[Read], s
 
 
 def wire(data: bytes) -> None:
-    """Requests: however they are cut, as h11 reads them, and as they are when written down plainly."""
+    """Requests: however they are cut, whatever parses, as h11 reads them, and as they are when written down plainly."""
     choices = Choices(data)
     chosen = settings(choices)
     sent = choices.rest()
@@ -136,6 +139,8 @@ def wire(data: bytes) -> None:
     outcome = read([sent], chosen.limits, chosen.allowed)
     pieces = cut(sent, chosen.cuts)
     assert read(pieces, chosen.limits, chosen.allowed) == outcome, f"it depends on how it is cut: {pieces}"
+    other = read(pieces, chosen.limits, chosen.allowed, make_wire=_OTHER_WIRE)
+    assert other == outcome, f"it depends on what parses: {other}"
     for request in outcome.requests:
         _check_limits(request, chosen.limits)
     left = sent

@@ -22,6 +22,7 @@ from acceptor.phases import End
 from acceptor.proxy_protocol import ProxyHeaderError, parse
 from acceptor.service import Service
 from acceptor.violations import Compliance
+from acceptor.wire import chosen_wire
 from fuzz.choices import Choices, cut, settings
 from fuzz.clients import Answer, ScriptedSocket, read_answers
 from fuzz.requests import Outcome, read
@@ -135,7 +136,8 @@ def connection(data: bytes) -> None:
     limits = replace(chosen.limits, requests_per_connection=2) if options & 4 else chosen.limits
     service = Service(handler, limits=limits, compliance=Compliance(chosen.allowed), log_access=True,
                       proxy_protocol=Networks([_PEER[0]] if options & 1 else []),
-                      forwarded=ForwardedHeaders(Networks([_PEER[0]])) if options & 2 else None)
+                      forwarded=ForwardedHeaders(Networks([_PEER[0]])) if options & 2 else None,
+                      make_wire=chosen_wire("auto"))
     handler.service = service
     with sock:
         end = serve(sock, service)

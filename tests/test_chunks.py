@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from acceptor.chunks import _FORBIDDEN, ChunkedBody
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
-from acceptor.wire import H11Wire
-from tests.test_wire import bytewise, cut, cuts, subsets
+from acceptor.wire import Wire
+from tests.test_wire import bytewise, cut, cuts, each_wire, subsets
 
 END = b"0\r\n\r\n"
 
@@ -249,15 +249,17 @@ def test_white_space_behind_a_size_is_refused_or_ignored(space: bytes) -> None:
     assert decode_all(data, allow=[Violation.CHUNK_SPACE]) == Decoded(b"hi", [])
 
 
+@each_wire
 @pytest.mark.parametrize(("data", "limits"), [
     (b"x\r\n", Limits()), (b"0\r\nX: 1\r\nbad\r\n", Limits()), (b"6\r\nhello!\r\n", Limits(body=5)),
     (b"0\r\nX: " + b"x" * 20 + b"\r\n\r\n", Limits(trailers=10)), (b"0\r\nHost: a\r\n\r\n", Limits()),
     (b"5\r\nhelloX", Limits()),
 ], ids=["size", "trailer", "body", "trailers", "forbidden", "data"])
-def test_a_refused_body_is_refused_again_whenever_it_is_asked_for_and_counted_once(data: bytes, limits: Limits) -> None:
+def test_a_refused_body_is_refused_again_whenever_it_is_asked_for_and_counted_once(
+        make: type[Wire], data: bytes, limits: Limits) -> None:
     """A handler may catch the first refusal; what is left must not read as anything else."""
     compliance, refusals = Compliance(), []
-    wire = H11Wire(limits, compliance)
+    wire = make(limits, compliance)
     wire.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
     assert wire.next_head() is not None
     for _ in range(4):

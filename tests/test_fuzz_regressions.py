@@ -194,6 +194,12 @@ _CHUNKED = _POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n\r\n"
 _TWICE = _GET + b"\r\n" + _GET + b"\r\n"
 _ANY_SIZE = re.compile(rb"(\+?[0-9A-Fa-f]{1,16})()()\r\n")
 
+
+def _all_in_lower_case(self: H11Wire, raw: bytes, line: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    fields = (field.partition(b":") for field in raw.lower().splitlines()[1:-1])
+    return [(name, value.strip()) for name, _, value in fields]
+
+
 BREAKAGES: dict[str, tuple[str, bytes, object, str, object]] = {
     "an error of its own": ("wire", lead() + _CHUNKED, H11Wire, "next_body", lambda self: 1 // 0),
     "a body without an end": ("wire", lead() + _CHUNKED, H11Wire, "next_body", lambda self: b"x"),
@@ -203,12 +209,13 @@ BREAKAGES: dict[str, tuple[str, bytes, object, str, object]] = {
         "wire", lead() + _POST + b"Content-Length: 2\r\n\r\nhe", H11Wire, "next_body", lambda self: b""),
     "a limit that is not kept": (
         "wire", lead((), 1) + _GET + b"X: %b\r\n\r\n" % (b"x" * 200), H11Wire, "_check_size", lambda self, end: None),
+    "what parses matters": ("wire", lead() + _GET + b"X: Y\r\n\r\n", H11Wire, "_parse", _all_in_lower_case),
     "an odd size": ("chunks", lead() + b"+2\r\nhe\r\n0\r\n\r\n", acceptor.chunks, "_SIZE_LINE", _ANY_SIZE),
     "no limit for extensions": ("chunks", lead((), 2) + b"0;a=b\r\n\r\n", acceptor.chunks.ChunkedBody,
                                 "_check_extensions", lambda self, more: None),
     "a request without an answer": ("connection", lead() + _TWICE, Exchange, "_respond", lambda self, response: None),
     "an answer twice": ("connection", lead() + _TWICE, Exchange, "_discard_body", lambda self: False),
-    "an error in the log": ("connection", lead() + _TWICE, acceptor.exchange, "as_response", None),
+    "an error in the log": ("connection", lead() + _TWICE, acceptor.exchange, "Headers", None),
     "something to say after a refusal": (
         "connection", lead() + b"?\r\n\r\n", acceptor.connection, "error_bytes",
         lambda status, text, headers=b"": acceptor.framing.error_bytes(status, text, headers) * 2),

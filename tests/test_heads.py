@@ -319,22 +319,45 @@ def test_an_absolute_target_is_accepted_only_if_its_authority_is_its_host(scheme
 class Parsed:
     method: bytes = b"GET"
     target: bytes = b"/"
-    http_version: bytes = b"1.1"
+    minor: bytes = b"1"
     headers: tuple[tuple[bytes, bytes], ...] = ((b"host", b"a"),)
 
 
+def with_host(*headers: tuple[bytes, bytes]) -> Parsed:
+    return Parsed(headers=((b"host", b"a"), *headers))
+
+
 def judge(parsed: Parsed) -> RequestHead:
-    return read_head(parsed, b"", Limits(), Compliance(Violation))
+    line = parsed.method, parsed.target, parsed.minor
+    return read_head(line, list(parsed.headers), b"", Limits(), Compliance(Violation))
 
 
 @pytest.mark.parametrize(("parsed", "status"), [
     (Parsed(headers=((b"host", b"a"), (b"host", b"a"))), 400),
-    (Parsed(http_version=b"1.0", headers=((b"host", b"a"), (b"host", b"b"))), 400),
+    (Parsed(minor=b"0", headers=((b"host", b"a"), (b"host", b"b"))), 400),
+    (Parsed(headers=((b"host", b""), (b"host", b""))), 400),
     (Parsed(headers=()), 400),
-    (Parsed(http_version=b"1.5", headers=()), 400),
+    (Parsed(minor=b"5", headers=()), 400),
     (Parsed(method=b"CONNECT", target=b"a:1"), 501),
-    (Parsed(method=b"CONNECT", http_version=b"1.0", headers=()), 501),
-])
+    (Parsed(method=b"CONNECT", minor=b"0", headers=()), 501),
+    (with_host((b"content-length", b"")), 400),
+    (with_host((b"content-length", b"+5")), 400),
+    (with_host((b"content-length", b"5_0")), 400),
+    (with_host((b"content-length", b"5, 5")), 400),
+    (with_host((b"content-length", b"\xb2")), 400),
+    (with_host((b"content-length", b"5"), (b"content-length", b"5")), 400),
+    (with_host((b"content-length", b"0" * 20 + b"5")), 413),
+    (with_host((b"content-length", b"9" * 5000)), 413),
+    (with_host((b"transfer-encoding", b"")), 400),
+    (with_host((b"transfer-encoding", b"gzip")), 400),
+    (with_host((b"transfer-encoding", b"xchunked")), 400),
+    (with_host((b"transfer-encoding", b"chunked, gzip")), 400),
+    (with_host((b"transfer-encoding", b"gzip, Chunked")), 501),
+    (with_host((b"transfer-encoding", b"gzip"), (b"transfer-encoding", b"chunked")), 501),
+    (with_host((b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")), 400),
+    (with_host((b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"")), 400),
+    (with_host((b"transfer-encoding", b""), (b"transfer-encoding", b"chunked")), 501),
+], ids=repr)
 def test_what_has_no_sensible_reading_is_refused_whatever_the_parser_thinks(parsed: Parsed, status: int) -> None:
     with pytest.raises(ProtocolError) as caught:
         judge(parsed)
@@ -344,3 +367,9 @@ def test_what_has_no_sensible_reading_is_refused_whatever_the_parser_thinks(pars
 def test_headers_are_handed_on_in_order_with_their_repetitions() -> None:
     headers = ((b"b", b"1"), (b"host", b"a"), (b"a", b"2"), (b"b", b"\xe9"), (b"b", b""))
     assert judge(Parsed(headers=headers)).headers == list(headers)
+
+
+def test_the_only_coding_there_is_is_written_in_one_way() -> None:
+    head = judge(with_host((b"transfer-encoding", b"CHUNKED"), (b"x", b"CHUNKED")))
+    assert head.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked"), (b"x", b"CHUNKED")]
+    assert (head.has_body, head.length) == (True, None)

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "handlers": {"handlers", "acceptor"},
 }
 """What of ours, besides the standard library, the modules of a folder may import."""
-LIBRARIES = {("acceptor", "wire"): {"h11"}, ("acceptor", "testing"): {"pytest", "taskmaster"}}
+LIBRARIES = {("acceptor", "wire"): {"h11"}, ("acceptor", "httptools_wire"): {"httptools"},
+             ("acceptor", "testing"): {"pytest", "taskmaster"}}
 
 
 def imports(path: Path) -> set[str]:

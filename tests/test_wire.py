@@ -1,7 +1,8 @@
 """The wire: the same outcome wherever the bytes are cut, and nothing accepted that h11 would not read the same way.
 
-`read` reads a wire as a connection does. What a head means is in test_heads.py, and chunks by themselves are in
-test_chunks.py; corpus.py has the long table of single cases. Here are the promises about all of them at once.
+`read` reads a wire as a connection does; every wire there is, and they must agree. What a head means is in
+test_heads.py, and chunks by themselves are in test_chunks.py; what could tell one wire from another is in
+test_wires_agree.py; corpus.py has the long table of single cases. Here are the promises about all of them at once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from acceptor import chunks, fields, heads, wire
 from acceptor.heads import RequestHead
 from acceptor.settings import Limits
 from acceptor.violations import Compliance, ProtocolError, Violation
-from acceptor.wire import H11Wire
+from acceptor.wire import H11Wire, Wire, chosen_wire
+
+WIRES: list[type[Wire]] = list(dict.fromkeys([H11Wire, chosen_wire("auto")]))
+"""The reference; and the other one, where httptools is installed."""
+each_wire = pytest.mark.parametrize("make", WIRES)
 
 # Reading a wire as a connection does.
 
@@ -50,9 +55,19 @@ class Outcome:
 
 
 def outcome(pieces: Iterable[bytes], limits: Limits | None = None, allow: Collection[Violation] = ()) -> Outcome:
+    """What comes of `pieces` with every wire, which must be the same."""
+    pieces = list(pieces)
+    first, *others = (outcome_of(make, pieces, limits, allow) for make in WIRES)
+    for other in others:
+        assert other == first, "the wires do not agree"
+    return first
+
+
+def outcome_of(make: type[Wire], pieces: Iterable[bytes], limits: Limits | None = None,
+               allow: Collection[Violation] = ()) -> Outcome:
     """Receive `pieces` one after the other, as they are needed, and read every request there is in them."""
     compliance = Compliance(allow)
-    reading, source = H11Wire(limits or Limits(), compliance), iter(pieces)
+    reading, source = make(limits or Limits(), compliance), iter(pieces)
     exchanges: list[Exchange] = []
 
     def receive() -> bool:
@@ -322,8 +337,9 @@ def test_one_wrong_byte_anywhere_is_judged_the_same_byte_by_byte_and_by_h11(
 
 # One request behind the other.
 
-def test_what_follows_a_request_is_reported_when_it_is_over() -> None:
-    reading = H11Wire(Limits(), Compliance())
+@each_wire
+def test_what_follows_a_request_is_reported_when_it_is_over(make: type[Wire]) -> None:
+    reading = make(Limits(), Compliance())
     reading.receive(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2")
     assert reading.next_head() is not None
     assert reading.has_rest
@@ -337,12 +353,13 @@ def test_what_follows_a_request_is_reported_when_it_is_over() -> None:
     assert reading.next_request() is False, "nothing has come"
 
 
-def test_a_good_head_that_comes_whole_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_wire
+def test_a_good_head_that_comes_whole_is_looked_at_once(make: type[Wire], monkeypatch: pytest.MonkeyPatch) -> None:
     """What almost every request is must not take the long way."""
     head = (b"GET /a?b=c HTTP/1.1\r\nHost: example.org:8080\r\nUser-Agent: M/5.0 (X11; rv:1)\r\nAccept: */*;q=0.8\r\n"
             b"Cookie: a=\xe9\tb\r\nContent-Length: 2\r\nEmpty:\r\n\r\n")
-    monkeypatch.setattr(H11Wire, "_look_closely", lambda self: pytest.fail("looked at twice"))
-    reading = H11Wire(Limits(), Compliance())
+    monkeypatch.setattr(Wire, "_look_closely", lambda self: pytest.fail("looked at twice"))
+    reading = make(Limits(), Compliance())
     reading.receive((head + b"ok") * 2)
     for more in True, False:
         assert reading.next_head() is not None
@@ -350,8 +367,9 @@ def test_a_good_head_that_comes_whole_is_looked_at_once(monkeypatch: pytest.Monk
         assert reading.next_request() is more
 
 
-def test_a_body_is_given_as_it_comes() -> None:
-    reading = H11Wire(Limits(), Compliance())
+@each_wire
+def test_a_body_is_given_as_it_comes(make: type[Wire]) -> None:
+    reading = make(Limits(), Compliance())
     reading.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na")
     assert reading.next_head() is not None
     assert reading.next_body() == b"a"
@@ -362,8 +380,9 @@ def test_a_body_is_given_as_it_comes() -> None:
     assert reading.next_body() == b"", "and that is its end, however often it is asked for"
 
 
-def test_trailers_are_there_at_the_end_of_the_body_and_gone_with_the_next_request() -> None:
-    reading = H11Wire(Limits(), Compliance())
+@each_wire
+def test_trailers_are_there_at_the_end_of_the_body_and_gone_with_the_next_request(make: type[Wire]) -> None:
+    reading = make(Limits(), Compliance())
     reading.receive(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: 1\r\n\r\n")
     assert reading.next_head() is not None
     assert reading.next_body() == b"a"
@@ -374,9 +393,10 @@ def test_trailers_are_there_at_the_end_of_the_body_and_gone_with_the_next_reques
     assert reading.trailers == []
 
 
+@each_wire
 @pytest.mark.parametrize("behind", [b"", b"\x81\x05hello", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
-def test_whoever_takes_the_connection_over_gets_what_nobody_has_read_and_once(behind: bytes) -> None:
-    reading = H11Wire(Limits(), Compliance())
+def test_whoever_takes_the_connection_over_gets_what_nobody_has_read_and_once(make: type[Wire], behind: bytes) -> None:
+    reading = make(Limits(), Compliance())
     reading.receive(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n" + behind)
     assert reading.next_head() is not None
     assert reading.has_rest is bool(behind)

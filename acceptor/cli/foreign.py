@@ -51,7 +51,7 @@ _OTHERWISE = {
         "a worker process that dies is always replaced; leave it out",
     ("-k", "--worker-class"):
         "for gthread, --taskmaster pool is the most like it, for sync the same with --threads 1",
-    ("--runtime-threads", "--runtime-blocking-threads", "--runtime-mode", "--loop", "--http", "--ws", "--lifespan"):
+    ("--runtime-threads", "--runtime-blocking-threads", "--runtime-mode", "--loop", "--ws", "--lifespan"):
         "there is no such thing here: WSGI, HTTP/1.1, and Python's own threads; leave it out",
     ("--debug",): "--log-level debug logs more, and --reload follows changes",
     ("-v", "--version"): "write `taskmaster --version`, or --log-level debug for more in the log",

@@ -32,6 +32,7 @@ from acceptor.cli.kinds import (
     whole,
 )
 from acceptor.settings import Limits, Timeouts
+from acceptor.wire import WIRES
 from taskmaster.arguments import whole_number
 from taskmaster.threaded import DEFAULT_IDLE
 
@@ -240,6 +241,10 @@ HTTP = [
            "Serve requests that violate HTTP in this way all the same, such as bare-lf or obs-fold. All "
            "names are in docs/http.md, and an unknown one lists them.",
            "Acceptor(allow)", default=(), repeatable=True),
+    Option("http", "HTTP", choice(*WIRES),
+           "What parses the heads of requests. auto: httptools, if it is installed (pip install 'taskmasters[fast]'), "
+           "else h11. Only the speed differs.",
+           "Acceptor(http)", default="auto"),
 ]
 
 PROXIES = [

@@ -54,7 +54,8 @@ def make_acceptor(configuration: Configuration, *, access_log: bool, begin: Call
             handler, taskmaster=taskmaster, bind=configuration["bind"], backlog=configuration["backlog"],
             reuse_port=configuration["reuse-port"], tls=tls, limits=limits, timeouts=timeouts,
             allow=configuration["allow"], proxy_protocol=configuration["proxy-protocol"], trusted_proxies=forwarded,
-            access_log=access_log, urgent=handler.answer if isinstance(handler, Health) else None, hooks=hooks)
+            access_log=access_log, urgent=handler.answer if isinstance(handler, Health) else None, hooks=hooks,
+            http=configuration["http"])
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from None
 
