@@ -10,7 +10,8 @@
     exchange        one request and its response: body, handler, framing, sending; pushing: by the handler itself
     stream          a socket read and written within deadlines; tls, tls_socket: the same, encrypted
 
-    wire            bytes into requests, over h11 or (httptools_wire) llhttp; heads: what they mean; chunks: a chunked body
+    wire            bytes into requests, over h11, or llhttp (httptools_wire); heads: what they mean; chunks: chunked
+                    bodies
     violations      what HTTP forbids, by name; grammar: what a token is
     settings        Limits, Timeouts
     proxy_protocol  who the client is, behind proxies; forwarded, networks

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 from acceptor.fields import check_reason, encode_headers, phrase
@@ -75,36 +75,15 @@ class Detached:
     """What the client has sent behind the request's head and nobody has read: it comes before what `socket` reads."""
 
 
-class _Exchange(Protocol):
-    """What a request may ask of the connection that it came over."""
-
-    @property
-    def trailers(self) -> list[tuple[bytes, bytes]]: ...
-    @property
-    def body_error(self) -> int | None: ...
-    @property
-    def tls(self) -> TLSInfo | None: ...
-    @property
-    def local(self) -> tuple[str, int]: ...
-    @property
-    def multithread(self) -> bool: ...
-    @property
-    def multiprocess(self) -> bool: ...
-    @property
-    def stopping(self) -> bool: ...
-    @property
-    def detached(self) -> bool: ...
-    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
-    def begin(self, response: Response) -> Callable[[bytes], None]: ...
-    def detach(self) -> Detached: ...
-
-
 class Request:
-    """One request. Belongs to the thread that runs its handler, until the handler's response has been sent."""
+    """One request. Belongs to the thread that runs its handler, until the handler's response has been sent.
+
+    Made by hand, for tests, it has come over no connection, and can neither `begin` nor `detach`.
+    """
 
     def __init__(self, method: str, target: str, version: str, headers: Headers, peer: tuple[str, int] = ("", 0),
                  client: tuple[str, int] | None = None, scheme: str = "http", host: str | None = None,
-                 body: io.RawIOBase | io.BytesIO | None = None, exchange: _Exchange | None = None) -> None:
+                 body: io.RawIOBase | io.BytesIO | None = None) -> None:
         self.method = method
         """As sent, and so case-sensitive: "GET" (RFC 9110 section 9.1)."""
         self.target = target
@@ -124,7 +103,6 @@ class Request:
         self._raw_body = body
         self._body: io.BufferedReader | io.BytesIO | None = None
         """`body`, once somebody has asked for it."""
-        self._exchange = exchange
 
     @property
     def headers(self) -> Headers:
@@ -167,43 +145,43 @@ class Request:
     @property
     def trailers(self) -> Headers:
         """The trailer fields behind a chunked body (RFC 9110 section 6.5). Empty until the body has been read whole."""
-        return Headers(self._exchange.trailers if self._exchange else [])
+        return Headers([])
 
     @property
     def body_error(self) -> int | None:
         """The status of the BodyError that reading the body has raised; None if it has not."""
-        return self._exchange.body_error if self._exchange else None
+        return None
 
     @property
     def tls(self) -> TLSInfo | None:
         """Version, cipher, name asked for, and the client's certificate; None if the connection is not TLS."""
-        return self._exchange.tls if self._exchange else None
+        return None
 
     @property
     def local(self) -> tuple[str, int]:
         """Address and port at this end of the connection: ("192.0.2.1", 8080); ("unix", 0) for a UNIX socket."""
-        return self._exchange.local if self._exchange else ("", 0)
+        return "", 0
 
     @property
     def multithread(self) -> bool:
         """The handler may be running in another thread at the same time: not under a taskmaster that serves one
         connection at a time."""
-        return self._exchange is None or self._exchange.multithread
+        return True
 
     @property
     def multiprocess(self) -> bool:
         """Other processes serve the same addresses: Acceptor(reuse_port=True)."""
-        return self._exchange is not None and self._exchange.multiprocess
+        return False
 
     @property
     def stopping(self) -> bool:
         """The server stops: a handler that goes on for long, with events to send perhaps, should come to its end."""
-        return self._exchange is not None and self._exchange.stopping
+        return False
 
     @property
     def detached(self) -> bool:
         """The connection has been taken over: see `detach`."""
-        return self._exchange is not None and self._exchange.detached
+        return False
 
     def send_informational(self, status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         """Send an interim response now, such as `103 Early Hints` (RFC 8297). Blocks for as long as sending does.
@@ -220,8 +198,7 @@ class Request:
         self._send_informational(status, fields)
 
     def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        if self._exchange is not None:
-            self._exchange.send_informational(status, headers)
+        """Both are checked."""
 
     def begin(self, response: Response) -> Callable[[bytes], None]:
         """Begin `response` before the handler returns: for one whose body is pushed rather than made by an iterator.
@@ -238,9 +215,7 @@ class Request:
         its headers that is the length of both.) What the handler raises once something has been written, HTTPError
         included, cuts the connection, so that the client sees that it failed. RuntimeError a second time.
         """
-        if self._exchange is None:
-            raise RuntimeError("this request came over no connection; it was made by hand")
-        return self._exchange.begin(response)
+        raise RuntimeError(self._no_connection)
 
     def detach(self) -> Detached:
         """Take the connection over, for WebSocket and the like: the server reads and writes nothing more on it.
@@ -251,9 +226,9 @@ class Request:
         No response has been sent: `101 Switching Protocols`, too, is the handler's to send. RuntimeError a second time,
         or once the response has begun.
         """
-        if self._exchange is None:
-            raise RuntimeError("this request came over no connection; it was made by hand")
-        return self._exchange.detach()
+        raise RuntimeError(self._no_connection)
+
+    _no_connection = "this request came over no connection; it was made by hand"
 
     def __reduce__(self) -> tuple[Callable[..., Request], tuple[object, ...]]:
         """For a handler in another process: the body goes along, read whole, and the connection stays here.
@@ -262,43 +237,33 @@ class Request:
         body = self.body.read()
         self._body = io.BytesIO(body)
         return _remake, (self.method, self.target, self.version, self.headers.raw, self.peer, self.client, self.scheme,
-                         self.host, body, _Facts(self.trailers.raw, self.tls, self.local, self.stopping))
+                         self.host, body, self.trailers.raw, self.tls, self.local, self.stopping)
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.target} from {self.peer[0]}:{self.peer[1]}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What a request that has been pickled knows of its connection: as it was then."""
+class _RemoteRequest(Request):
+    """One that has been pickled, in another process: what it knows of its connection is as it was then."""
 
-    trailers: list[tuple[bytes, bytes]]
-    tls: TLSInfo | None
-    local: tuple[str, int]
-    stopping: bool
-    multithread: bool = True
-    multiprocess: bool = True
-    """Both as far as anybody knows here."""
-    body_error: int | None = None
-    detached: bool = False
+    trailers = Headers([])
+    tls: TLSInfo | None = None
+    local = "", 0
+    stopping = False
+    multiprocess = True
+    _no_connection = ("begin(), detach() and the write() of WSGI need the connection; the handler runs in another "
+                      "process, which has none: return the whole response, or run handlers on threads")
 
-    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """From there none is sent: a client must be able to do without (RFC 9110 section 15.2)."""
-
-    def begin(self, response: Response) -> Callable[[bytes], None]:
-        raise RuntimeError("begin(), and the write() of WSGI, send while the handler runs; it runs in another process, "
-                           "which has no connection: return the whole response, or run handlers on threads")
-
-    def detach(self) -> Detached:
-        raise RuntimeError("detach(): the handler runs in another process, which has no connection to be taken over; "
-                           "run handlers on threads")
 
 
 def _remake(method: str, target: str, version: str, headers: list[tuple[bytes, bytes]], peer: tuple[str, int],
-            client: tuple[str, int], scheme: str, host: str, body: bytes, facts: _Facts) -> Request:
-    """A request that has been pickled."""
-    return Request(method, target, version, Headers(headers), peer=peer, client=client, scheme=scheme, host=host,
-                   body=io.BytesIO(body), exchange=facts)
+            client: tuple[str, int], scheme: str, host: str, body: bytes, trailers: list[tuple[bytes, bytes]],
+            tls: TLSInfo | None, local: tuple[str, int], stopping: bool) -> Request:
+    request = _RemoteRequest(method, target, version, Headers(headers), peer, client, scheme, host, io.BytesIO(body))
+    request.trailers, request.tls, request.local, request.stopping = Headers(trailers), tls, local, stopping
+    return request
 
 
 class Response:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from acceptor.framing import plan
 from acceptor.messages import Headers, Request, Response
@@ -78,8 +78,9 @@ def urgent_answer(connection: Connection, data: bytes, urgent: Urgent) -> Answer
         return None
     if head is None or head.has_body:
         return None
-    request = Request(head.method, head.target, head.version, Headers(head.headers), peer=connection.address,
-                      host=head.host, exchange=cast(Any, _Facts(service.last_responses)))
+    request = _UrgentRequest(head.method, head.target, head.version, Headers(head.headers), connection.address,
+                             host=head.host)
+    request.stopping = service.last_responses
     try:
         response = urgent(request)
         if response is None:
@@ -94,19 +95,12 @@ def urgent_answer(connection: Connection, data: bytes, urgent: Urgent) -> Answer
     return Answer(response.status, planned.head + body, len(body), head)
 
 
-class _Facts:
-    """All that such a request knows of its connection."""
+class _UrgentRequest(Request):
+    """What is not known of its connection, it has not got."""
 
-    trailers: Sequence[tuple[bytes, bytes]] = ()
-    body_error = tls = None
-    local = ("", 0)
-    multithread = multiprocess = True
-    detached = False
+    stopping = False
+    multiprocess = True
+    _no_connection = "a function that answers what is urgent returns a response, and does nothing else"
 
-    def __init__(self, stopping: bool) -> None:
-        self.stopping = stopping
-
-    def refuse(self, *unused: object) -> NoReturn:
-        raise RuntimeError("a function that answers what is urgent returns a response, and does nothing else")
-
-    begin = detach = send_informational = refuse
+    def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        raise RuntimeError(self._no_connection)

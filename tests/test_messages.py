@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import socket
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from acceptor.framing import plan
 from acceptor.heads import RequestHead
-from acceptor.messages import BodyError, Detached, Headers, HTTPError, Request, Response, as_response, file_size
+from acceptor.messages import BodyError, Headers, HTTPError, Request, Response, as_response, file_size
 
 GET = RequestHead("GET", "/", "1.1", [], host="a", has_body=False, keep_alive=True, expects_continue=False)
 
@@ -136,47 +135,6 @@ def test_a_request_that_came_over_no_connection_says_so() -> None:
     for act in (request.detach, lambda: request.begin(Response())):
         with pytest.raises(RuntimeError, match="came over no connection; it was made by hand"):
             act()
-
-
-class Exchange:
-    """What a request asks of the connection that it came over."""
-
-    tls = None
-    detached = False
-    body_error = 413
-    stopping = True
-    local = ("192.0.2.7", 8080)
-    multithread = False
-    multiprocess = True
-    trailers: ClassVar = [(b"x-sum", b"1"), (b"x-sum", b"2")]
-
-    def __init__(self) -> None:
-        self.taken = Detached(socket.socket(), b"more")
-        self.written: list[bytes] = []
-
-    def detach(self) -> Detached:
-        return self.taken
-
-    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self.interim = (status, headers)
-
-    def begin(self, response: Response) -> Callable[[bytes], None]:
-        return self.written.append
-
-
-def test_a_request_asks_its_connection_for_trailers_and_for_itself() -> None:
-    exchange = Exchange()
-    request = Request("GET", "/", "1.1", Headers([]), exchange=exchange)
-    with exchange.taken.socket:
-        assert request.trailers["X-Sum"] == "1, 2"
-        assert request.stopping
-        assert request.body_error == 413
-        assert (request.local, request.multithread, request.multiprocess) == (("192.0.2.7", 8080), False, True)
-        request.send_informational(103, {"Link": "</a>"})
-        assert exchange.interim == (103, [(b"link", b"</a>")])
-        request.begin(Response())(b"piece")
-        assert exchange.written == [b"piece"]
-        assert request.detach() is exchange.taken
 
 
 def test_a_request_without_a_body_has_an_empty_one() -> None:

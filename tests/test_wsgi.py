@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 from wsgiref.util import request_uri
 from wsgiref.validate import check_environ, validator  # type: ignore[attr-defined]
@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from acceptor import Limits, Timeouts, Violation, wsgi
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.grammar import TCHAR
-from acceptor.messages import Detached, Headers, Request, Response
+from acceptor.messages import Headers, Request, Response
 from acceptor.networks import Networks
 from acceptor.phases import Phase
 from acceptor.violations import Compliance, ProtocolError
@@ -213,28 +213,12 @@ def test_the_environ_tells_where_the_connection_is_from_and_where_it_ends(
 LOCAL = ("192.0.2.7", 8080)
 
 
-class FakeExchange:
-    """As much of one as an environ asks for."""
+class FakeRequest(Request):
+    """One that knows where it has come in."""
 
-    trailers: ClassVar[list[tuple[bytes, bytes]]] = []
-    body_error = None
-    tls = None
+    local = LOCAL
     multithread = True
     multiprocess = False
-    stopping = False
-    detached = False
-
-    def __init__(self, local: tuple[str, int]) -> None:
-        self.local = local
-
-    def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        raise NotImplementedError
-
-    def begin(self, response: Response) -> Callable[[bytes], None]:
-        raise NotImplementedError
-
-    def detach(self) -> Detached:
-        raise NotImplementedError
 
 
 def make_request(raw: bytes, *, allow: Iterable[Violation] = (), local: tuple[str, int] = LOCAL,
@@ -249,8 +233,10 @@ def make_request(raw: bytes, *, allow: Iterable[Violation] = (), local: tuple[st
     if forwarded is not None:
         seen = forwarded.resolve(peer, scheme, headers)
         client, scheme, headers, host = seen.client, seen.scheme, seen.headers, seen.host or host
-    return Request(head.method, head.target, head.version, Headers(headers), peer=peer, client=client, scheme=scheme,
-                   host=host, exchange=FakeExchange(local))
+    request = FakeRequest(head.method, head.target, head.version, Headers(headers), peer=peer, client=client,
+                          scheme=scheme, host=host)
+    request.local = local
+    return request
 
 
 class NotCalled(AssertionError):  # noqa: N818
@@ -509,14 +495,14 @@ class Arrival:
     multiprocess: bool
 
     def request(self) -> Request:
-        exchange = FakeExchange(self.local)
-        exchange.multithread, exchange.multiprocess = self.multithread, self.multiprocess
         wire = H11Wire(Limits(), Compliance())
         wire.receive(self.raw)
         head = wire.next_head()
         assert head is not None
-        return Request(head.method, head.target, head.version, Headers(head.headers), peer=self.peer,
-                       scheme=self.scheme, host=head.host, exchange=exchange)
+        request = FakeRequest(head.method, head.target, head.version, Headers(head.headers), peer=self.peer,
+                              scheme=self.scheme, host=head.host)
+        request.local, request.multithread, request.multiprocess = self.local, self.multithread, self.multiprocess
+        return request
 
 
 ARRIVALS = st.builds(
@@ -580,14 +566,16 @@ def test_no_number_of_addresses_fills_the_memory() -> None:
 def test_early_hints_are_sent_over_the_connection_of_their_request() -> None:
     sent: list[tuple[str, int, list[tuple[bytes, bytes]]]] = []
 
-    class Hinting(FakeExchange):
-        def send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    class Hinting(FakeRequest):
+        def _send_informational(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
             sent.append((self.local[0], status, headers))
 
     seen: list[dict[str, Any]] = []
     application = WSGI(spoiling(seen))
     for name in ("a", "b"):
-        application(Request("GET", "/", "1.1", Headers([]), exchange=Hinting((name, 1))))
+        request = Hinting("GET", "/", "1.1", Headers([]))
+        request.local = name, 1
+        application(request)
     for environ in seen:
         environ["wsgi.early_hints"]([("Link", "</a.css>")])
     assert sent == [("a", 103, [(b"link", b"</a.css>")]), ("b", 103, [(b"link", b"</a.css>")])]
