@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare scale waiting hostile speed regress micro fuzz test check coverage clean
+.PHONY: help compare scale waiting hostile speed threads regress micro fuzz test check coverage clean
 
 help:
 	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 3 minutes)"
@@ -12,6 +12,8 @@ help:
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
 	@echo "make hostile   clients that try to hold every thread, against each model (9 minutes)"
 	@echo "make speed     what a request costs, here and in other servers, claim by claim (10 minutes; needs wrk)"
+	@echo "make threads   how many threads, which model, switch interval and so on: CPU for a request, and the slowest answers"
+	@echo "               (6 minutes; needs wrk)"
 	@echo "make regress   is the working tree slower than HEAD? make regress A=v1 B=v2 compares two commits (3 minutes)"
 	@echo "make micro     the steps of a request one by one, without a network (10 seconds)"
 	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
@@ -34,6 +36,9 @@ hostile: $(VENV)/bench
 
 speed: $(VENV)/built-peers
 	@$(BIN)/python -m bench speed $(ARGS)
+
+threads: $(VENV)/test
+	@$(BIN)/python -m bench threads $(ARGS)
 
 regress: $(VENV)/test
 	@$(BIN)/python -m bench regress $(if $(A)$(B),$(or $(A),HEAD) $(B)) $(ARGS)

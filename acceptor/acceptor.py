@@ -22,7 +22,6 @@ from typing import Self
 from acceptor import systemd
 from acceptor.addresses import Bound, UnixAddress, chosen_addresses, unbound_name
 from acceptor.census import Census, Tally
-from acceptor.connection import Connection
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.hooks import Hooks
 from acceptor.listener import Listener
@@ -142,8 +141,6 @@ class Acceptor(Steps):
         """Notified when start or stop is done; those who came meanwhile wait."""
         self._life = _Life.STOPPED
         self._starts = 0
-        self._of_taskmaster = threading.local()
-        """Has the attribute `yes` on the taskmaster's threads that accept."""
 
     # For the user.
 
@@ -242,7 +239,7 @@ class Acceptor(Steps):
             raise RuntimeError("stop() in a worker process would stop that alone; call request_stop() there, which "
                                "lets serve_forever() stop, in the main process")
         me = threading.get_ident()
-        if hasattr(self._of_taskmaster, "yes") or self._registry.serves(me) or self._runs_job(me):
+        if self.taskmaster.runs_this_thread or self._registry.serves(me) or self._runs_job(me):
             raise RuntimeError("stop() in a handler would wait for that handler; call request_stop() there, which "
                                "lets serve_forever() stop, or stop() from another thread")
         with self._life_changed:
@@ -312,12 +309,6 @@ class Acceptor(Steps):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self.stop()
-
-    # For the taskmaster, with the other steps: see taskmaster.base.AcceptorSteps.
-
-    def accept(self, timeout: float | None = None) -> Connection | None:
-        self._of_taskmaster.yes = True
-        return super().accept(timeout)
 
     # For a taskmaster that forks: see taskmaster.worker_process.ForkingAcceptor.
 

@@ -34,7 +34,7 @@ class Census:
     def enter(self, address: str) -> tuple[str | None, bool]:
         """One more is open, from `address`. What it is too many of, None if it is not; and whether it counts for its
         address, which `leave` is to be told then."""
-        self._set_open(self._open + 1)
+        self._open += 1
         if self._most is not None and self._open_in_all() > self._most:
             return f"{self._most} connections are open (Limits.connections)", False
         if self._most_of_one is None or address == "unix":
@@ -47,12 +47,9 @@ class Census:
 
     def leave(self, address: str | None) -> None:
         """One has been closed; address: for whom it counted."""
-        self._set_open(self._open - 1)
+        self._open -= 1
         if address is not None:
             self._set_of(address, self._of_address[address] - 1)
-
-    def _set_open(self, count: int) -> None:
-        self._open = count
 
     def _set_of(self, address: str, count: int) -> None:
         if count:
@@ -150,13 +147,14 @@ class SharedCensus(Census):
         """Places of records that have been in use."""
 
     def enter(self, address: str) -> tuple[str | None, bool]:
+        self._row[_OPEN] += 1  # before it is held against the limit
         reason, counts = super().enter(address)
         self._row[_REFUSED] += reason is not None
         return reason, counts
 
-    def _set_open(self, count: int) -> None:
-        super()._set_open(count)
-        self._row[_OPEN] = count
+    def leave(self, address: str | None) -> None:
+        super().leave(address)
+        self._row[_OPEN] -= 1
 
     def _set_of(self, address: str, count: int) -> None:
         super()._set_of(address, count)

@@ -3,7 +3,7 @@
 How a thread waits: in an epoll set that all of them share, in which each listen socket is registered with EPOLLONESHOT
 (epoll_ctl(2)), which means for one event at a time. The event says which socket it is about. Whoever gets it is the
 only one who does; however many connections arrive there, nobody else is woken until that thread has accepted and asks
-for one more event of that socket (`_arm`); the other sockets stay armed meanwhile. Beside them in the set is the end of
+for one more event of that socket; the other sockets stay armed meanwhile. Beside them in the set is the end of
 a socket pair, which is readable forever once the listener stops, so that stopping wakes everybody.
 `taskmaster.recycling` argues this choice, and docs/waiting.md measures it.
 
@@ -47,7 +47,7 @@ from contextlib import ExitStack
 from acceptor.addresses import Address, Bound, cannot_listen
 from acceptor.listen_socket import LINUX, Accepted, ListenSocket, open_sockets
 
-__all__ = ["BELL", "Accepted", "Listener"]
+__all__ = ["BELL", "ONCE", "Accepted", "Listener"]
 
 logger = logging.getLogger("acceptor")
 
@@ -74,8 +74,8 @@ _PAUSE = 0.1
 _COMPLAIN = 10.0
 """Seconds between two log lines about the same problem."""
 
-_ONESHOT = getattr(select, "EPOLLONESHOT", 0)
-_ONCE = select.POLLIN | _ONESHOT
+ONCE = getattr(select, "EPOLLONESHOT", 0)
+_CONNECTION = select.POLLIN | ONCE
 
 BELL = -1
 """In place of a descriptor: `Listener.ring` has been called."""
@@ -113,13 +113,18 @@ class Listener:
             self._events: select.epoll | _Poll = select.epoll() if hasattr(select, "epoll") else _Poll()
             opened.pop_all()
         for listening in self._sockets.values():
-            self._events.register(listening.sock, _ONCE)
+            self._events.register(listening.sock, _CONNECTION)
         self._events.register(self._wake_reader, select.POLLIN)
         self._bell = self._wake_writer.fileno()
+        self._own = frozenset([*self._sockets, self._bell, self._wake_reader.fileno()])
+        """The descriptors in the set that are not those of connections."""
         self.can_park = not isinstance(self._events, _Poll)
         """Whether `watch` and `ring` work here."""
+        self.watch_again = self._events.modify
+        """As `watch`, for what has been watched before: the bare epoll_ctl(2), given `events | ONCE`, which raises
+        OSError or ValueError if it has been closed. For what is done for every request."""
         if self.can_park:
-            self._events.register(self._bell, _ONESHOT)
+            self._events.register(self._bell, ONCE)
         self.addresses: list[Bound] = [listening.address for listening in self._sockets.values()]
         """Where it listens, in the order asked for: the real addresses."""
         # For whoever stops it.
@@ -138,7 +143,7 @@ class Listener:
         self._more: ListenSocket | None = None
         """Where a connection has been accepted, and there may be more."""
         self._newcomer_next = False
-        """A parked connection has had a turn."""
+        """A parked connection has had a turn, and there may be a new one."""
         if not LINUX:
             logger.warning("made for Linux; on %s waiting threads wake together, and each connection costs a few "
                            "system calls more", sys.platform)
@@ -154,13 +159,19 @@ class Listener:
                 return accepted
             if not (came := self._events.poll(timeout, 1)):
                 raise TimeoutError
-            if (listening := self._sockets.get(came[0][0])) is None:
-                if (ready := self._other(came[0][0])) is not None:
+            descriptor = came[0][0]
+            if descriptor not in self._own:
+                if self._more is not None:
                     self._newcomer_next = True
-                    return ready
+                return descriptor
+            if (listening := self._sockets.get(descriptor)) is None:
+                if descriptor == self._bell:
+                    if self._more is not None:
+                        self._newcomer_next = True
+                    return BELL
                 continue
             try:
-                accepted = listening.accept()  # until _arm, this thread is the only one awake for this socket
+                accepted = listening.accept()  # until it is armed, nobody else is awake for this socket
                 self._more = listening
                 return accepted
             except BlockingIOError as error:  # the client has gone again
@@ -172,7 +183,8 @@ class Listener:
                     self._complain(error)
                     self._pause()
             finally:
-                self._arm(listening)
+                # Let the next connection to that address, or one that waits already, wake one thread.
+                self._events.modify(descriptor, _CONNECTION)
         return self.take_drained()
 
     def _accept_another(self) -> Accepted | None:
@@ -191,27 +203,24 @@ class Listener:
             self._more = None
             return None
 
-    def watch(self, descriptor: int, events: int) -> None:
+    def watch(self, descriptor: int, events: int) -> bool:
         """Have `accept` return `descriptor`, once, to one thread, as soon as it is ready for `events`; any thread.
 
-        If it has been closed meanwhile, nothing happens.
+        If it has been closed meanwhile, nothing happens. Whether the set has it now: then `watch_again` will do.
         """
-        events |= _ONESHOT
-        for act in (self._events.modify, self._events.register, self._events.modify):
+        try:
             try:
-                return act(descriptor, events)
-            except FileNotFoundError:  # it is not known yet
-                pass
-            except FileExistsError:  # another thread was quicker
-                pass
-            except (OSError, ValueError):
-                return None
-        return None
+                self._events.register(descriptor, events | ONCE)
+            except FileExistsError:  # it has been watched before, perhaps by a thread that was quicker
+                self._events.modify(descriptor, events | ONCE)
+        except (OSError, ValueError):
+            return False
+        return True
 
     def ring(self) -> None:
         """Have `accept` return BELL, once, to one thread; any thread."""
         try:
-            self._events.modify(self._bell, select.POLLOUT | _ONESHOT)
+            self._events.modify(self._bell, select.POLLOUT | ONCE)
         except ValueError:  # closed: a job was done as the server stopped, and has been collected
             pass
 
@@ -318,10 +327,6 @@ class Listener:
                         break
         if lost is not None and not self._stopped:  # once
             logger.warning("connections waiting in the kernel's backlog are lost: %s", lost)
-
-    def _arm(self, listening: ListenSocket) -> None:
-        """Let the next connection to that address, or one that waits already, wake one thread."""
-        self._events.modify(listening.sock, _ONCE)
 
     def _pause(self) -> None:
         poll = select.poll()

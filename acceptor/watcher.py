@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 from acceptor.connection import Connection
 from acceptor.phases import Phase
-from acceptor.registry import PARKED, WAITING, Registry
+from acceptor.registry import AT_WORK, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK
 from acceptor.urgent import Urgent, peek, urgent_answer
@@ -81,6 +81,8 @@ class Watcher:
         by which to tell."""
         self._waited_before = False
         """At the last tick connections waited in the kernel's queue."""
+        self._waiting: dict[Connection, int] = {}
+        """Those that waited for a thread at the last tick, each with how often it had come back by then."""
         self._reported: dict[Connection, float] = {}
         """Handlers that have been logged, each with its beginning."""
 
@@ -241,18 +243,19 @@ class Watcher:
         waits = self._pending()
         pressed = waits and self._waited_before  # twice, because everybody is there for a moment
         self._waited_before = waits
-        running = {}
+        waiting, running = {}, {}
         if self._service.urgent is not None:
             self._answer_urgent(self._service.urgent, now)
         for connection, owner in self._registry.attended():
             phase, since = connection.phase, connection.since
             if owner == WAITING:
-                pressed = pressed or now - connection.ready_since >= TICK
+                waiting[connection] = connection.comebacks
+                pressed = pressed or self._waiting.get(connection) == connection.comebacks  # it is the same wait
             elif phase is Phase.HANDLING and now - since >= (self._service.timeouts.handler or float("inf")):
                 running[connection] = since
                 if self._reported.get(connection) != since:
                     self._report(connection, owner, since, now)
-        self._reported = running
+        self._waiting, self._reported = waiting, running
         self._service.pressed = pressed
 
     def _answer_urgent(self, urgent: Urgent, now: float) -> None:
@@ -289,7 +292,7 @@ class Watcher:
 
 def _thread(owner: int) -> tuple[str, str]:
     """The name of the thread that has a connection, and what it does at the moment."""
-    if owner == PARKED:
+    if owner == AT_WORK:
         return "of an executor", "(the executor's, which may be another process)"
     return next((thread.name for thread in threading.enumerate() if thread.ident == owner), str(owner)), _stack(owner)
 

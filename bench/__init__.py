@@ -23,6 +23,8 @@
       speed_probe      the least that a threaded server can do: the measure of the machine
       speed_transfer   100 MB, up and down
       peers_server     the other servers, each as well set up as it can be; peers_apps: what they serve
+    threads          how threads move what a request costs, and the slowest answers: one knob at a time
+      threads_plan     the knobs; threads_run: one run; threads_report: tables, sentences, and a page made of them
     regress          is one commit slower than another
       regress_sides    the code of both
       regress_statistics    ratios, and how sure they are

@@ -21,6 +21,9 @@ from bench.scale import EXPERIMENTS, run_scale
 from bench.speed import CELLS, run_speed
 from bench.speed_run import parse_cells
 from bench.speed_subjects import Subject, chosen
+from bench.threads import existing, run_threads
+from bench.threads_plan import EXPERIMENTS as THREADS
+from bench.threads_plan import chosen_experiments
 from bench.waiting_lab import run_waiting
 
 _COMPARE = """\
@@ -62,6 +65,18 @@ The steps of a request one by one, without a network: parsers, the loop of a con
 Time is the least of several repeats; --instructions counts what callgrind sees, which does not depend on how busy the
 machine is (2 to 4 minutes).
 """
+_THREADS = """\
+How threads move the CPU of a request, and the slowest answers: one knob at a time, all else equal, under wrk.
+
+  threads    1 to 64 of them
+  models     which thread accepts, which waits, which serves
+  inline     whether a thread goes on with a client that pipelines
+  switch     sys.setswitchinterval()
+  defer      TCP_DEFER_ACCEPT, without keep-alive; system calls by strace(1), if it is there
+  standby    threads that wait, of 100 that there may be
+
+It ends with what differs, in sentences. docs/threads.md says why. About 6 minutes.
+"""
 _REGRESS_EXAMPLES = """\
 examples:
   python -m bench regress                                 HEAD and the working tree: about 3 minutes
@@ -84,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (None: this process' own); return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
     commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile | "
-                                     "scale | speed | regress | micro")
+                                     "scale | speed | regress | micro | threads")
     _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
                                  description=_COMPARE, epilog=_EXAMPLES,
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
@@ -109,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                  formatter_class=argparse.RawDescriptionHelpFormatter))
     _micro(commands.add_parser("micro", help="the steps of a request, without a network",
                                description=_MICRO, formatter_class=argparse.RawDescriptionHelpFormatter))
+    _threads(commands.add_parser("threads", help="how threads move CPU per request and p99: one knob at a time",
+                                 description=_THREADS, formatter_class=argparse.RawDescriptionHelpFormatter))
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
@@ -218,6 +235,32 @@ def _micro(parser: argparse.ArgumentParser) -> None:
     add("--python", default=sys.executable, metavar="PATH", help="the Python that runs them (default: this one)")
     add("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
     parser.set_defaults(run=run_micro)
+
+
+def _threads(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--only", type=_knobs, default=list(THREADS), metavar="A,B",
+        help=f"some of {', '.join(THREADS)} (default: all)")
+    add("--rounds", type=_number(int, 1, 100), metavar="N", help="runs of each, interleaved (default: 3)")
+    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
+        help="seconds of each run that count; wrk takes whole ones (default: 1)")
+    add("--quick", action="store_true", help="one round: a look, which tells no differences")
+    add("--page", type=existing, metavar="FILE", help="put tables and sentences into this page, between its marks")
+    add("--again", type=existing, metavar="FILE", help="measure nothing, show what --json has kept in FILE")
+    _kept(parser)
+
+    def run(options: argparse.Namespace) -> int:
+        options.rounds = options.rounds or (1 if options.quick else 3)
+        return run_threads(options)
+
+    parser.set_defaults(run=run)
+
+
+def _knobs(text: str) -> list[str]:
+    try:
+        return chosen_experiments(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _kept(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import resource
+import socket
 import sys
 import time
 import tracemalloc
@@ -38,6 +40,7 @@ def main() -> None:
     add("--capacity", type=int, default=128, metavar="N", help="connections it has room for; 0: what the model has "
         "by default (default: 128)")
     add("--exactly", action="store_true", help="so many threads, all of them from the start")
+    add("--standby", type=int, metavar="N", help="threads that wait when there is nothing to do (recycling)")
     add("--queue", type=int, metavar="N", help="connections that may wait, where the model has a queue")
     add("--inline", choices=("fair", "always", "never"), help="whether a thread that parks goes on with its connection")
     add("--processes", type=int, metavar="N", help="worker processes (prefork)")
@@ -50,31 +53,44 @@ def main() -> None:
     add("--http", metavar="WIRE", help="what parses requests: Acceptor(http=...)")
     add("--port", type=int, default=0, help="default: any free one")
     add("--keep-alive", type=float, default=Timeouts.keep_alive, metavar="S", help="seconds a connection may be idle")
+    add("--switch-interval", type=float, metavar="MS", help="sys.setswitchinterval(), in milliseconds")
+    add("--defer-accept", type=int, metavar="S", help="TCP_DEFER_ACCEPT of the listen socket, in seconds: tcp(7)")
     add("--trace-memory", action="store_true", help="count what Python allocates, which makes it slow")
     options = parser.parse_args()
-    more = {"inline": options.inline, "processes": options.processes, "queue_size": options.queue}
+    if options.exactly and options.standby is not None:
+        parser.error("--exactly says how many threads there are: leave out --standby")
+    more = {"inline": options.inline, "processes": options.processes, "queue_size": options.queue,
+            "standby": options.standby}
     more = {name: value for name, value in more.items() if value is not None}
     raise_open_files()
     if options.trace_memory:
         tracemalloc.start()
     settings: dict[str, Any] = {} if options.http is None else {"http": options.http}
     try:
+        if options.switch_interval is not None:
+            sys.setswitchinterval(options.switch_interval / 1e3)
+        if options.defer_accept is None:
+            settings["port"] = options.port
+        else:
+            settings["bind"] = _deferring(options.port, options.defer_accept)
         model = find_model(options.model)
         if options.capacity:
             taskmaster = model.make(options.capacity, exactly=options.exactly, **more)
         else:
             taskmaster = model.factory(**model.settings, **more)
-        acceptor = Acceptor(_handler(options), port=options.port, taskmaster=taskmaster,
+        acceptor = Acceptor(_handler(options), taskmaster=taskmaster,
                             timeouts=Timeouts(keep_alive=options.keep_alive), **settings)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         parser.error(str(error))
     acceptor.start()
 
     def counted() -> dict[str, Any]:
         now = taskmaster.snapshot()
+        used = resource.getrusage(resource.RUSAGE_SELF)  # of all threads, also of those that have ended
         return {"threads": {state.word: count for state, count in now.threads.items() if count},
                 "accepted": now.accepted, "served": now.served, "refused": now.refused, "parked": now.parked,
-                "queued": now.queued, "grown": dict(now.grown), "shrunk": dict(now.shrunk)}
+                "queued": now.queued, "grown": dict(now.grown), "shrunk": dict(now.shrunk),
+                "voluntary": used.ru_nvcsw, "involuntary": used.ru_nivcsw}
 
     print(acceptor.port, flush=True)
     try:
@@ -98,6 +114,13 @@ def _handler(options: argparse.Namespace) -> Handler:
         return spin(options.spin / 1e3)
     # Nothing at all for 0: even time.sleep(0) costs a system call and some 50 us.
     return delay(options.sleep / 1e3) if options.sleep else _small_or_big if options.big else hello
+
+
+def _deferring(port: int, seconds: int) -> socket.socket:
+    """A listen socket that is ready only once a client has sent something. OSError if it cannot be had."""
+    sock = socket.create_server(("127.0.0.1", port), backlog=1024)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+    return sock
 
 
 def _small_or_big(request: Request) -> bytes:

@@ -285,7 +285,13 @@ class Taskmaster(ABC):
         """
         threading.Thread(target=self._run_thread, args=(target,), name=name, daemon=True).start()
 
+    @property
+    def runs_this_thread(self) -> bool:
+        """Whether the calling thread comes from `start_thread` of this taskmaster: it must not wait for its end."""
+        return getattr(_thread, "taskmaster", None) is self
+
     def _run_thread(self, target: Callable[[], None]) -> None:
+        _thread.taskmaster = self
         _call_hook("on_thread_start", self.on_thread_start)
         try:
             target()
@@ -302,6 +308,10 @@ class Taskmaster(ABC):
             "full: %s gets 503; %s connections are served at once (max_thread_count) and %s more may wait "
             "(max_accept_count)", connection.peer, self.max_thread_count, self.max_accept_count,
         )
+
+
+_thread = threading.local()
+"""Has the attribute `taskmaster` on a thread that one has started."""
 
 
 def _call_hook(name: str, hook: Callable[[], object] | None) -> None:

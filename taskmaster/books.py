@@ -18,8 +18,11 @@ from typing import NamedTuple, Protocol, overload
 
 from taskmaster.base import Snapshot, ThreadState
 
-__all__ = ["ACCEPTED", "CELLS", "PARKED", "REFUSED", "SERVED", "Cell", "Cells", "Decision", "HasCells", "snapshot_from"]
+__all__ = ["ACCEPTED", "ACCEPTING", "CELLS", "PARKED", "REFUSED", "SERVED", "SERVING", "STARTING", "Cell", "Cells",
+           "Decision", "HasCells", "snapshot_from"]
 
+STARTING, ACCEPTING, SERVING = int(ThreadState.STARTING), int(ThreadState.ACCEPTING), int(ThreadState.SERVING)
+"""As plain numbers, for what is done for every request: to look a member of an enum up costs 0.2 us (3.11)."""
 ACCEPTED = len(ThreadState)
 SERVED, REFUSED, PARKED = ACCEPTED + 1, ACCEPTED + 2, ACCEPTED + 3
 CELLS = ACCEPTED + 4

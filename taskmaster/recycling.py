@@ -71,6 +71,7 @@ import threading
 
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
+from taskmaster.books import ACCEPTED, ACCEPTING, PARKED, SERVED, SERVING, STARTING
 from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 
 __all__ = ["RecyclingTaskmaster"]
@@ -118,16 +119,25 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             self.start_promised(self._work, "recycling")
 
     def handle_incoming_connection(self, connection: Connection) -> None:
-        with self.lock:
-            self.count_in_locked(connection)
-            room = self.counts[ThreadState.SERVING] < self.max_thread_count
-            if room:
-                self.enter_locked(ThreadState.SERVING)
+        cells, lock = self.cells, self.lock
+        lock.acquire()  # here, and in `_serve`, is what the books cost for each request: numbers, and no calls
+        try:
+            if connection.resumed:  # as count_in_locked, which would be a call more for every request
+                cells[PARKED] -= 1
+                self._uncounted.pop(connection, None)
+            else:
+                cells[ACCEPTED] += 1
+            serving, waiting = cells[SERVING], cells[ACCEPTING]
+            if room := serving < self.max_thread_count:
+                cells[SERVING] = serving + 1
+                cells[ACCEPTING] = waiting = waiting - 1
             elif queued := self._may_queue_locked() or not connection.refusable:
                 self.queue.append(connection)  # whoever is done next takes it; this thread waits again
             else:
                 self.refused += 1
-            last = self._waiters_locked() == 0 and self._may_grow_locked()
+            last = not waiting and not cells[STARTING] and self._may_grow_locked()
+        finally:
+            lock.release()
         if last:
             self._grow("the last waiter was taken")
         if room:
@@ -156,7 +166,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         return self._waiters_locked() > 0 and super().others_idle()
 
     def _work(self) -> None:
-        self._serve(self._take_queued())
+        self._serve(self._take_queued(starting=True))
         while not (self._crowded and self._retire()):
             try:
                 connection = self.acceptor.accept(self.idle_timeout)
@@ -170,32 +180,47 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             self.hand_over(connection)
 
     def _serve(self, connection: Connection | None) -> None:
+        """Serve `connection`, for which the calling thread is counted as SERVING, and what is queued after it. It is
+        ACCEPTING when this returns.
+
+        Only the numbers say so: for the register it is ACCEPTING all the time, since `enter_locked` would be the half
+        of what is paid here for every request. So nothing in here may raise.
+        """
+        cells, lock = self.cells, self.lock
         while connection is not None:
             idle = self.process(connection)
-            following = self._next_connection(idle)
-            if idle and not self.park(connection) and following is None:  # it stops, and the connection is queued
-                following = self._take_queued()
+            following = None
+            lock.acquire()  # `with` costs twice as much
+            try:
+                cells[PARKED if idle else SERVED] += 1
+                serving = cells[SERVING]
+                # Not while more are served than `resize` allows: the others take what is queued.
+                if self.queue and serving <= self.max_thread_count:
+                    following = self.queue.popleft()
+                else:
+                    cells[SERVING] = serving - 1
+                    cells[ACCEPTING] += 1
+            finally:
+                lock.release()
+            try:
+                if idle and not self.acceptor.park(connection):  # it stops
+                    self.queue_unparked(connection)
+                    if following is None:
+                        following = self._take_queued()
+            except BaseException:
+                logger.critical("parking %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
             connection = following
 
-    def _next_connection(self, idle: bool) -> Connection | None:
-        """The oldest connection queued for a thread; None if there is none, and then this thread waits again.
-
-        Also None while more are served than `resize` allows: the others take what is queued.
-        """
+    def _take_queued(self, *, starting: bool = False) -> Connection | None:
+        """The oldest connection queued for a thread, for one that has none: it is starting, or could park its own no
+        more. None if there is none, or enough are served without it."""
         with self.lock:
-            self.count_out_locked(idle)
-            if self.queue and self.counts[ThreadState.SERVING] <= self.max_thread_count:
-                return self.queue.popleft()
-            self.enter_locked(ThreadState.ACCEPTING)
-            return None
-
-    def _take_queued(self) -> Connection | None:
-        """The same for a thread that has no connection: one that is new, or that could park its own no more."""
-        with self.lock:
-            if not self.queue or self.counts[ThreadState.SERVING] >= self.max_thread_count:
+            if starting:
                 self.enter_locked(ThreadState.ACCEPTING)
+            if not self.queue or self.cells[SERVING] >= self.max_thread_count:
                 return None
-            self.enter_locked(ThreadState.SERVING)
+            self.cells[ACCEPTING] -= 1
+            self.cells[SERVING] += 1
             connection = self.queue.popleft()
         self._grow("the last waiter was taken")
         return connection
@@ -264,7 +289,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         return self._thread_count_locked() < self._thread_limit or self.counts[ThreadState.LEAVING] > 0
 
     def _waiters_locked(self) -> int:
-        return self.counts[ThreadState.ACCEPTING] + self.counts[ThreadState.STARTING]
+        return self.cells[ACCEPTING] + self.cells[STARTING]
 
     @property
     def _thread_limit(self) -> int:

@@ -55,7 +55,11 @@ class Register(Taskmaster):
         """Connections accepted that no thread serves yet, the oldest first."""
         self.ending = False
         """`shutdown` has been called: no thread is made from here on that is not needed to end."""
-        self._states: dict[threading.Thread, ThreadState] = {}
+        self._states: dict[int, int] = {}
+        """What each is counted as, by thread ident; of those that have not left. (Of one that has, a new thread may
+        have the ident.)"""
+        self._threads: dict[threading.Thread, None] = {}
+        """Those that have begun and have not been joined."""
         self._left: list[threading.Thread] = []
         self._left_one = threading.Condition(self.lock)
         """Notified by a thread that leaves; `shutdown` waits."""
@@ -70,7 +74,7 @@ class Register(Taskmaster):
     def shutdown(self, deadline: float) -> Sequence[str]:
         end = time.monotonic() + deadline
         with self.lock:
-            if threading.current_thread() in self._states:
+            if threading.current_thread() in self._threads:
                 raise RuntimeError("shutdown() on one of the taskmaster's own threads would wait for itself; "
                                    "call it from another")
             self.ending = True
@@ -78,7 +82,7 @@ class Register(Taskmaster):
         self.reap(max(0.0, end - time.monotonic()))
         with self.lock:
             self._running = self._thread_count_locked() > 0
-            late = [thread.name for thread in self._states]
+            late = [thread.name for thread in self._threads]
             return late + ["(starting)"] * (self._thread_count_locked() - len(late))
 
     def snapshot(self) -> Snapshot:
@@ -185,17 +189,17 @@ class Register(Taskmaster):
         with self.lock:
             self.enter_locked(state)
 
-    def enter_locked(self, state: ThreadState) -> None:
+    def enter_locked(self, state: int) -> None:
         assert self.lock.locked()
-        me = threading.current_thread()
-        self.cells[self._states[me]] -= 1
-        self.cells[state] += 1
+        me, cells = threading.get_ident(), self.cells
+        cells[self._states[me]] -= 1
+        cells[state] += 1
         self._states[me] = state
 
     def state_locked(self) -> ThreadState:
         """The calling thread's state."""
         assert self.lock.locked()
-        return self._states[threading.current_thread()]
+        return ThreadState(self._states[threading.get_ident()])
 
     def leave(self, reason: str) -> None:
         """The last act of a loop: the calling thread does no more work. The reason is counted in `Snapshot.shrunk`."""
@@ -204,6 +208,7 @@ class Register(Taskmaster):
 
     def leave_locked(self, reason: str) -> None:
         self.enter_locked(ThreadState.LEAVING)
+        del self._states[threading.get_ident()]
         self._shrunk[reason] += 1
         self._record_locked(-1, reason)
         self._left.append(threading.current_thread())
@@ -224,26 +229,27 @@ class Register(Taskmaster):
             for thread in left:
                 if thread in self._left and not thread.is_alive():  # two threads may be reaping at once
                     self._left.remove(thread)
-                    del self._states[thread]
+                    del self._threads[thread]
                     self.counts[ThreadState.LEAVING] -= 1
 
     def _run(self, loop: Callable[[], None], promise: list[ThreadState]) -> None:
         """The outermost frame of every thread: whatever happens inside, the books are right afterwards."""
-        me = threading.current_thread()
+        me, ident = threading.current_thread(), threading.get_ident()
         with self.lock:
             if not promise:  # taken back, because start_thread failed; and yet there is a thread
                 return
-            self._states[me] = promise.pop()  # already counted, by promise_locked
+            self._threads[me] = None
+            self._states[ident] = promise.pop()  # already counted, by promise_locked
         try:
             loop()
             with self.lock:
-                if self._states[me] is not ThreadState.LEAVING:
+                if ident in self._states:
                     raise RuntimeError("the loop has returned; its last act must be self.leave(reason)")
         except BaseException:  # a bug in a model or in a hook; the thread is lost, the server is not
             logger.critical("%s died; this is a bug", me.name, exc_info=True)
         finally:
             with self.lock:
-                if self._states[me] is not ThreadState.LEAVING:
+                if ident in self._states:
                     self.leave_locked("died")
 
     def _thread_count_locked(self) -> int:

@@ -16,13 +16,13 @@ The rules are those of the register: whatever ends in `_locked` is called with `
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from taskmaster.arguments import one_of
-from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
-from taskmaster.books import ACCEPTED, PARKED, SERVED
+from taskmaster.base import AcceptorSteps, Connection, logger
+from taskmaster.books import ACCEPTED, PARKED, SERVED, SERVING
 from taskmaster.register import Register
 
 __all__ = ["DEFAULT_IDLE", "Idle", "Inline", "ThreadedTaskmaster"]
@@ -61,15 +61,19 @@ class ThreadedTaskmaster(Register):
         # Written by `begin`, and once by whichever thread `park` answers False first; all write the same, and a thread
         # that still reads True is answered False itself.
         self._parking = False
-        # Each thread has its own.
-        self._mine = threading.local()
-        """`resumed`: the connection it hands over came back from being parked, and is still counted as parked."""
+        self._go_on: Callable[[], bool] = self.go_on
+        """As one object, which need not be made for every request."""
+        # Each thread puts in and takes out the one that it hands over; each is one operation of a dict, and so atomic.
+        self._uncounted: dict[Connection, object] = {}
+        """They came back from being parked, and are still counted as parked. Each with a mark of the `hand_over` that
+        it is in: before that is over, it may have been parked again, and be in the next."""
         # Owned by whoever accepts. If that is two threads at once, there may be a line more in the log, no harm else.
         self._refused_at = -_BURST
 
     def begin(self, acceptor: AcceptorSteps) -> None:
         super().begin(acceptor)
         self._parking = self.parks
+        self._uncounted.clear()
 
     def too_many_requests(self, connection: Connection) -> None:
         now = time.monotonic()
@@ -79,13 +83,16 @@ class ThreadedTaskmaster(Register):
 
     def hand_over(self, connection: Connection) -> None:
         """Call the public hook; an override that raises costs its own connection, not the thread that accepts."""
-        self._mine.resumed = connection.resumed
+        mark = None
+        if connection.resumed:
+            mark = self._uncounted[connection] = object()
         try:
             self.handle_incoming_connection(connection)
         except BaseException:
             logger.exception("handle_incoming_connection(%s) raised", connection.peer)
             self.acceptor.abandon(connection)
-            if self._mine.resumed:  # it raised before the model could count it in: the books still say parked
+            if mark is not None and self._uncounted.get(connection) is mark:  # not counted in: the books say parked
+                del self._uncounted[connection]
                 with self.lock:
                     self.parked -= 1
                     self.served += 1
@@ -95,7 +102,7 @@ class ThreadedTaskmaster(Register):
         assert self.lock.locked()
         if connection.resumed:
             self.cells[PARKED] -= 1  # as self.parked, at half the price: this is done for every request
-            self._mine.resumed = False
+            self._uncounted.pop(connection, None)
         else:
             self.cells[ACCEPTED] += 1
 
@@ -111,16 +118,11 @@ class ThreadedTaskmaster(Register):
         model that does not park.
         """
         try:
-            return self.process_turn(connection)
+            if self._parking:
+                return self.acceptor.process_until_idle(connection, self._go_on)
+            self.acceptor.process_connection(connection)
         except BaseException:
             logger.critical("processing %s raised; this is a bug in the acceptor", connection.peer, exc_info=True)
-            return False
-
-    def process_turn(self, connection: Connection) -> bool:
-        """The step that `process` takes, and what that returns. For a model that takes another."""
-        if self._parking:
-            return self.acceptor.process_until_idle(connection, self.go_on)
-        self.acceptor.process_connection(connection)
         return False
 
     def choose_parking(self, idle: Idle, inline: Inline) -> None:
@@ -162,7 +164,7 @@ class ThreadedTaskmaster(Register):
         A model whose threads may be fewer than `max_thread_count` says more.
         """
         return (self.max_thread_count is None
-                or self.counts[ThreadState.SERVING] + len(self.queue) < self.max_thread_count)
+                or self.cells[SERVING] + len(self.queue) < self.max_thread_count)
 
     def park(self, connection: Connection) -> bool:
         """Give `connection`, already counted as parked, to the acceptor. Never blocks.
@@ -172,11 +174,15 @@ class ThreadedTaskmaster(Register):
         """
         if self.acceptor.park(connection):
             return True
+        self.queue_unparked(connection)
+        return False
+
+    def queue_unparked(self, connection: Connection) -> None:
+        """`acceptor.park` has answered False: what `park` does then."""
         self._parking = False
         with self.lock:
             self.parked -= 1
             self.queue.append(connection)
-        return False
 
     def withdraw(self, connection: Connection) -> None:
         with self.lock:

@@ -481,3 +481,20 @@ def test_the_manager_may_listen_at_an_abstract_name(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
         assert systemd.notify("READY=1", "STATUS=up")
         assert manager.recv(100) == b"READY=1\nSTATUS=up"
+
+
+# Whose threads.
+
+def test_a_taskmaster_knows_its_own_threads() -> None:
+    mine, other = SingleThreadedTaskmaster(), SingleThreadedTaskmaster()
+    seen: list[tuple[bool, bool]] = []
+    gate = Gate("the thread has looked")
+
+    def look() -> None:
+        seen.append((mine.runs_this_thread, other.runs_this_thread))
+        gate.open()
+
+    mine.start_thread(look, "look")
+    gate.pass_through()
+    assert seen == [(True, False)]
+    assert not mine.runs_this_thread

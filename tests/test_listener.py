@@ -108,12 +108,12 @@ class LyingSocket:
         self.errors = list(errors)
         self.tried = 0
 
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+    def _accept(self) -> tuple[int, tuple[str, int]]:
         self.tried += 1
         if self.errors:
             number = self.errors.pop(0)
             raise OSError(number, os.strerror(number))
-        return self._real.accept()
+        return self._real._accept()  # type: ignore[attr-defined, no-any-return]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
@@ -152,10 +152,10 @@ def test_whoever_accepts_arms_that_socket_only(listen: Callable[..., Listener]) 
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(LyingSocket):
-        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        def _accept(self) -> tuple[int, tuple[str, int]]:
             inside.set()
             assert go_on.wait(PATIENCE)
-            return super().accept()
+            return super()._accept()
 
     first, second = listener._sockets.values()
     slow = first.sock = Slow(first.sock)  # type: ignore[assignment]
@@ -373,10 +373,10 @@ def test_a_client_that_comes_to_one_address_while_another_is_drained_is_not_lost
     late: list[socket.socket] = []
 
     class Slow(LyingSocket):
-        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        def _accept(self) -> tuple[int, tuple[str, int]]:
             if not late:
                 late.append(client(listener))
-            return super().accept()
+            return super()._accept()
 
     _, second = listener._sockets.values()
     second.sock = Slow(second.sock)  # type: ignore[assignment]
@@ -491,10 +491,10 @@ def test_pending_neither_takes_nor_arms_what_a_thread_is_about_to_accept(listene
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(LyingSocket):
-        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        def _accept(self) -> tuple[int, tuple[str, int]]:
             inside.set()
             assert go_on.wait(PATIENCE)
-            return super().accept()
+            return super()._accept()
 
     [listening] = listener._sockets.values()
     slow = Slow(listening.sock)
@@ -697,6 +697,20 @@ def test_a_descriptor_that_is_watched_comes_back_once_when_it_is_ready(parking: 
         assert parking.accept(PATIENCE) == ours.fileno(), "it was ready before"
 
 
+def test_a_descriptor_that_is_watched_again_comes_back_once_more(parking: module.Listener, pair: Pair) -> None:
+    ours, theirs = pair()
+    assert parking.watch(ours.fileno(), select.POLLIN)
+    theirs.send(b"x")
+    for _ in range(3):
+        assert parking.accept(PATIENCE) == ours.fileno()
+        with pytest.raises(TimeoutError):
+            parking.accept(0.01)
+        parking.watch_again(ours.fileno(), select.POLLIN | module.ONCE)
+    assert parking.accept(PATIENCE) == ours.fileno()
+    assert parking.watch(ours.fileno(), select.POLLIN), "it has been watched before"
+    assert parking.accept(PATIENCE) == ours.fileno()
+
+
 def test_a_descriptor_is_ready_for_what_it_is_watched_for_and_for_its_end(parking: module.Listener, pair: Pair) -> None:
     ours, theirs = pair()
     ours.setblocking(False)
@@ -767,12 +781,14 @@ def test_new_connections_and_those_that_are_ready_take_turns(parking: module.Lis
 def test_watching_what_is_closed_is_nothing(parking: module.Listener, pair: Pair, tmp_path: Path) -> None:
     ours, _ = pair()
     number = ours.fileno()
-    parking.watch(number, select.POLLIN)
+    assert parking.watch(number, select.POLLIN)
     ours.close()
     for descriptor in (number, -1, 12345):
-        parking.watch(descriptor, select.POLLOUT)
+        assert not parking.watch(descriptor, select.POLLOUT)
+        with pytest.raises((OSError, ValueError)):
+            parking.watch_again(descriptor, select.POLLOUT | module.ONCE)
     with open(tmp_path / "file", "wb") as file:  # which no epoll set takes
-        parking.watch(file.fileno(), select.POLLOUT)
+        assert not parking.watch(file.fileno(), select.POLLOUT)
         with pytest.raises(TimeoutError):
             parking.accept(0.01)
 

@@ -11,8 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from taskmaster import RecyclingTaskmaster, Snapshot, ThreadState
+from taskmaster import Connection, RecyclingTaskmaster, Snapshot, ThreadState
+from taskmaster.contract_tools import balances
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
+from tests.clients import Gate
 from tests.populations import PARKING, Population
 from tests.test_shutdown import running
 
@@ -264,3 +266,40 @@ def test_wrong_arguments_are_refused_with_the_fix(arguments: dict[str, Any], mes
     with pytest.raises((TypeError, ValueError)) as error:
         RecyclingTaskmaster(**arguments)
     assert message in str(error.value)
+
+
+# The books.
+
+def test_an_override_that_raises_once_another_thread_has_the_connection_back_spoils_no_books() -> None:
+    """1. A thread has served it and parked it, in its hook, and is still there, 2. another has it back, and is in the
+    hook too, and has not counted it in, 3. the first raises."""
+    back, over = Gate("the second thread is in its hook"), Gate("the first thread is out of its own")
+    threads: list[threading.Thread] = []
+
+    class Model(RecyclingTaskmaster):
+        def handle_incoming_connection(self, connection: Connection) -> None:
+            threads.append(threading.current_thread())
+            turn = len(threads)
+            if turn == 3:
+                back.open()
+                over.pass_through()
+            super().handle_incoming_connection(connection)
+            if turn == 2:
+                client.send()
+                back.pass_through()
+                raise ValueError("from an override")
+
+    with running(taskmaster := Model(standby=2)) as (acceptor, _):
+        acceptor.abandon = lambda connection: None  # type: ignore[method-assign]
+        (client,) = acceptor.connect()
+        client.idle()
+        client.wait_for("parked")
+        client.idle()
+        client.send()
+        back.pass_through()
+        acceptor.wait_until(lambda: threads[1] in acceptor.accepting, "the first thread to be out of its hook")
+        over.open()
+        client.finish()
+        client.wait_for("processed")
+    assert balances(taskmaster.snapshot()), taskmaster.snapshot()
+    assert (taskmaster.snapshot().parked, taskmaster.snapshot().served) == (0, 1), taskmaster.snapshot()

@@ -53,9 +53,15 @@ def connect(registry: Registry) -> Iterator[Callable[..., Connection]]:
     made: list[tuple[Connection, socket.socket]] = []
     service = Service(echo)
 
-    def connect(*, parked: bool = True, deadline: float = float("inf"), phase: Phase = Phase.IDLE, alone: bool = False
-                ) -> Connection:
+    def connect(*, parked: bool = True, deadline: float = float("inf"), phase: Phase = Phase.IDLE, alone: bool = False,
+                descriptor: int | None = None) -> Connection:
+        """descriptor: the one it is to have, which must be free."""
+        if descriptor is not None:
+            os.dup2(0, descriptor)  # nothing else is to get it
         client, server = tcp_pair()
+        if descriptor is not None:
+            with server:
+                server = socket.socket(fileno=os.dup2(server.fileno(), descriptor))
         connection = Connection(server, ADDRESS, service)
         made.append((connection, client))
         connection.phase, connection.deadline, connection.alone = phase, deadline, alone
@@ -69,6 +75,11 @@ def connect(registry: Registry) -> Iterator[Callable[..., Connection]]:
     for connection, client in made:
         connection.close()
         client.close()
+
+
+def one_of(what: list[Any], which: int) -> list[Any]:
+    """One of them, if there is any."""
+    return [what[which % len(what)]] if what else []
 
 
 def owner(registry: Registry, connection: Connection) -> int | None:
@@ -129,16 +140,116 @@ def test_those_are_due_whose_time_is_up_whichever_tick_that_is_in(deadlines: lis
         assert (registry.parked, len(registry)) == (0, len(parked))
 
 
-def test_one_that_comes_back_has_waited_since_then(
-        registry: Registry, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not since it was accepted: or the watcher would think that somebody waits for a thread all the time."""
+class Wheel(RuleBasedStateMachine):
+    """Of what is parked those come back whose time is up, when it is: held against a naive model, which looks at all.
+
+    Its connections have no clients, and are parked, had back by their clients' doing, and closed, at any time and with
+    any deadline, earlier or later than the one before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry(Census(Limits()))
+        self.now = 0.0
+        self.parked: dict[Connection, float] = {}
+        self.served: list[Connection] = []
+        self.sockets: list[socket.socket] = []
+
+    @initialize(count=st.integers(1, 6))
+    def begin(self, count: int) -> None:
+        for _ in range(count):
+            self.connect()
+
+    @rule()
+    def connect(self) -> None:
+        if len(self.sockets) < 20:
+            client, ours = socket.socketpair()
+            self.sockets += [client, ours]
+            connection = Connection(ours, ADDRESS, Service(echo))
+            assert self.registry.add(connection) is None
+            assert self.registry.begin(connection)
+            self.served.append(connection)
+
+    @rule(which=st.integers(0, 20), seconds=st.integers(-2, 30).map(lambda n: n * TICK / 4) | st.just(math.inf))
+    def park(self, which: int, seconds: float) -> None:
+        for connection in one_of(self.served, which):
+            self.served.remove(connection)
+            connection.phase, connection.deadline = Phase.IDLE, self.now + seconds
+            assert self.registry.park(connection)
+            self.parked[connection] = connection.deadline
+
+    @rule(which=st.integers(0, 20), again=st.booleans())
+    def send(self, which: int, again: bool) -> None:
+        """again: it has its answer, and is parked for as long as before, as of now."""
+        for connection in one_of(list(self.parked), which):
+            assert [self.registry.unpark(connection.fileno())] == [connection]
+            assert self.registry.begin(connection)
+            connection.deadline += TICK
+            if again:
+                assert self.registry.park(connection)
+                self.parked[connection] = connection.deadline
+            else:
+                del self.parked[connection]
+                self.served.append(connection)
+
+    @rule(which=st.integers(0, 20))
+    def close(self, which: int) -> None:
+        for connection in one_of(self.served, which):
+            self.served.remove(connection)
+            assert self.registry.remove(connection, ME)
+            connection.close()
+
+    @rule(ticks=st.integers(1, 8), collected=st.integers(0, 20))
+    def tick(self, ticks: int, collected: int) -> None:
+        """collected: threads may be slow to have those back whose time is up."""
+        self.now += ticks * TICK / 4
+        due = {connection for connection, deadline in self.parked.items() if deadline <= self.now}
+        assert self.registry.find_due(self.now) or not due
+        for _ in range(min(collected, len(due))):
+            connection, more = self.registry.unpark_due()
+            assert connection is not None
+            assert connection in due, "its time is not up"
+            due.remove(connection)
+            del self.parked[connection]
+            assert self.registry.begin(connection)
+            self.served.append(connection)
+            assert more or not due, "more are due, and nobody is told"
+
+    @invariant()
+    def each_stands_in_one_bucket_at_most(self) -> None:
+        buckets = self.registry._buckets
+        placed = [connection for bucket in buckets.values() for connection in bucket]
+        assert len(placed) == len(set(placed))
+        assert all(connection.alarm == alarm for alarm, bucket in buckets.items() for connection in bucket)
+        assert all(buckets.values()), "an empty bucket is kept"
+        assert set(placed) <= {connection for connection, _ in self.registry.items()}, "what is closed is kept"
+        due = set(self.registry._due)
+        for connection, deadline in self.parked.items():
+            assert connection.alarm <= deadline or connection in due
+        assert [c for c, owner in self.registry.items() if owner == PARKED] == [
+            c for c, _ in self.registry.items() if c in self.parked]
+
+    def teardown(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
+TestWheel = Wheel.TestCase
+TestWheel.settings = settings(max_examples=100, stateful_step_count=50)
+
+
+def test_each_time_that_one_comes_back_is_counted(registry: Registry, connect: Callable[..., Connection]) -> None:
+    """Or the watcher would think that it waits for a thread all the time."""
     connection, due = connect(), connect(deadline=1.0)
-    before = time.monotonic()
     assert registry.unpark(connection.fileno()) is connection
-    assert connection.ready_since >= before
     assert registry.find_due(1.0)
     assert registry.unpark_due() == (due, False)
-    assert due.ready_since >= before
+    assert (connection.comebacks, due.comebacks) == (1, 1)
+    for count in (2, 3):
+        assert registry.begin(connection)
+        assert registry.park(connection)
+        assert registry.unpark(connection.fileno()) is connection
+        assert connection.comebacks == count
 
 
 def test_a_descriptor_that_nobody_is_parked_with_is_nobodys(
@@ -152,17 +263,15 @@ def test_a_descriptor_that_nobody_is_parked_with_is_nobodys(
 
 def test_a_late_event_of_a_number_that_was_given_away_brings_another_back_for_nothing(
         registry: Registry, connect: Callable[..., Connection]) -> None:
-    first, second = connect(deadline=1.0), connect(parked=False)
+    first = connect(deadline=1.0)
     number = first.fileno()
     # The event is on its way; meanwhile its time is up, and somebody closes it, and the number is given to another.
     assert registry.find_due(2.0)
     assert registry.unpark_due() == (first, False)
     assert registry.begin(first)
     assert registry.remove(first, ME)
-    first.stream.raw.detach()
-    sock = second.stream.raw
-    second.stream.raw = second.stream.sock = socket.socket(fileno=os.dup2(sock.fileno(), number))
-    sock.close()
+    first.close()
+    second = connect(parked=False, descriptor=number)
     assert second.fileno() == number
     registry.begin(second)
     assert registry.unpark(number) is None, "it is being served"
@@ -171,6 +280,18 @@ def test_a_late_event_of_a_number_that_was_given_away_brings_another_back_for_no
     registry.begin(second)
     assert registry.park(second)
     assert registry.unpark(number) is second
+
+
+def test_one_that_its_new_owner_has_closed_does_not_take_away_another_with_its_number(
+        registry: Registry, connect: Callable[..., Connection]) -> None:
+    detached = connect(parked=False)
+    assert registry.begin(detached)
+    number = detached.fileno()
+    detached.close()
+    other = connect(descriptor=number)
+    assert registry.remove(detached, ME)
+    assert len(registry) == 1
+    assert registry.unpark(number) is other
 
 
 def test_those_whose_time_is_up_come_back_each_once_and_the_others_do_not(
@@ -189,6 +310,20 @@ def test_those_whose_time_is_up_come_back_each_once_and_the_others_do_not(
     assert registry.unpark_due() == (None, False)
     assert not registry.find_due(9.9)
     assert owner(registry, patient) == PARKED
+
+
+def test_one_whose_time_was_up_and_that_has_been_parked_for_longer_meanwhile_is_not_due(
+        registry: Registry, connect: Callable[..., Connection]) -> None:
+    connection = connect(deadline=1.0)
+    assert registry.find_due(1.0)
+    assert registry.unpark(connection.fileno()) is connection
+    assert registry.begin(connection)
+    connection.deadline = 5.0
+    assert registry.park(connection)
+    assert registry.unpark_due() == (None, False)
+    assert not registry.find_due(4.9)
+    assert registry.find_due(5.0)
+    assert registry.unpark_due() == (connection, False)
 
 
 def test_nothing_may_be_due_any_more_when_it_is_looked_for(
@@ -425,11 +560,6 @@ class SlowPark(threading.Thread):
 WHICH = st.integers(0, 5)
 
 
-def one_of(what: list[Any], which: int) -> list[Any]:
-    """One of them, if there is any."""
-    return [what[which % len(what)]] if what else []
-
-
 class Lot(RuleBasedStateMachine):
     """No connection is lost, none is had by two, none closed twice, and each request is answered.
 
@@ -443,8 +573,7 @@ class Lot(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.clock = Clock().install(self.patch)
-        for module in ("registry", "watcher"):
-            self.patch.setattr(f"acceptor.{module}.time", self.clock)
+        self.patch.setattr("acceptor.watcher.time", self.clock)
         self.log: list[logging.LogRecord] = []
         self.patch.setattr(logging.getLogger("acceptor"), "callHandlers", self.log.append)
         self.descriptors = len(os.listdir("/proc/self/fd"))
@@ -473,11 +602,11 @@ class Lot(RuleBasedStateMachine):
         self.counts: Counter[str] = Counter()
         watch = self.listener.watch
 
-        def watch_late(descriptor: int, events: int) -> None:
+        def watch_late(descriptor: int, events: int) -> bool:
             thread = threading.current_thread()
             if isinstance(thread, SlowPark):
                 thread.wait()
-            watch(descriptor, events)
+            return watch(descriptor, events)
 
         self.patch.setattr(self.listener, "watch", watch_late)
 
@@ -730,14 +859,17 @@ def test_who_comes_late_to_watching_does_not_spoil_what_another_connection_waits
     lot.process(which=0, goes_on=False)
     assert first.fileno() == -1
     lot.clients.pop().sock.close()
+    taken = [os.dup(0)]  # the system gives away the lowest that is free
+    while taken[-1] < descriptor:
+        taken.append(os.dup(0))
     lot.connect()
+    os.close(taken.pop())
     lot.ask(which=0, kind="/large", part=9999)
     lot.accept()
     [second] = lot.accepted
-    if second.fileno() != descriptor:
-        sock = second.stream.raw
-        second.stream.raw = second.stream.sock = socket.socket(fileno=os.dup2(sock.fileno(), descriptor))
-        sock.close()
+    assert second.fileno() == descriptor
+    for number in taken:
+        os.close(number)
     lot.process(which=0, goes_on=False)
     lot.park(which=0, slow=False)
     lot.watch_what_was_parked(which=0)

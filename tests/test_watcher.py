@@ -214,6 +214,28 @@ def test_a_connection_that_has_waited_for_a_thread_for_a_tick_is_pressure(desk: 
         connection.close()
 
 
+def test_one_that_waits_at_each_tick_and_is_served_in_between_is_no_pressure(desk: Desk) -> None:
+    connection, client = desk.connection()
+    pending = desk.watcher._pending
+
+    def serve_first() -> bool:
+        assert desk.registry.begin(connection)
+        assert desk.registry.park(connection)
+        assert desk.registry.unpark(connection.fileno()) is connection
+        return pending()
+
+    with client:
+        desk.registry.add(connection)
+        desk.watcher._pending = serve_first
+        for _ in range(4):
+            desk.wait_for_ticks(1)
+            assert not desk.service.pressed
+        desk.watcher._pending = pending
+        desk.wait_for_ticks(2)
+        assert desk.service.pressed
+        connection.close()
+
+
 # Slow handlers.
 
 def test_the_stack_of_a_slow_handler_is_logged_once_with_its_request_and_thread(
