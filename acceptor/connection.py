@@ -168,7 +168,8 @@ class Connection:
             logger.info("%s does not read its response; closing", self.peer)
             self.stream.reset_when_closed()
         except OSError as error:  # a client may leave at any time, and so may we
-            logger.debug("%s: %s", self.peer, str(error))  # else who keeps the record keeps the request, by its traceback
+            # As text, or whoever keeps the record keeps the request, by the error's traceback.
+            logger.debug("%s: %s", self.peer, str(error))
             if self.service.cut:
                 self.stream.reset_when_closed()
         return End.CLOSE

@@ -19,7 +19,7 @@ Who accepts, who serves
 
 Thread states
     state      where                  counted by           woken by              on stop
-    STARTING   promised, not running  threads[STARTING]    the system            enters its loop
+    STARTING   promised, or _hold_on  threads[STARTING]    the system, the time  enters its loop
     ACCEPTING  acceptor.accept()      threads[ACCEPTING]   a client, or stop     accept() returns None: leaves
     SERVING    process_connection()   threads[SERVING]     its client            ends its request, or is cut
     LEAVING    end of _run            threads[LEAVING]     -                     joined by the next start, or shutdown()
@@ -27,12 +27,15 @@ Thread states
 When it is busy
     Rules of the population; a *waiter* is a thread ACCEPTING or STARTING:
       grow    when a connection takes the last waiter, a replacement is promised under the same lock, and started before
-              the connection is served; never beyond `max_thread_count`.
+              the connection is served; never beyond `max_thread_count`. It holds on, STARTING, while the threads there
+              are use all the CPU they can get, which it sees after 2 ms (not with `max_accept_count`).
       shrink  a waiter that got nothing for `idle_timeout` leaves if more than `standby` wait; never otherwise.
       resize  `resize` changes the bounds; threads are started at once, and those too many leave when they are free.
-    So, while there is room, somebody always waits on the listen socket; and after a burst of any shape the population
+    So, while there is room and CPU, somebody waits on the listen socket; and after a burst of any shape the population
     comes down to `standby`, each thread `idle_timeout` after its last connection. Since growing does not wait for
     anybody to be done, a response that never ends costs its own thread and freezes nobody (what granian#873 is about).
+    Handlers that wait get as many threads as they can use, up to `max_thread_count`; handlers that compute get
+    `standby`, for with a GIL more of them are slower together. (See `taskmaster.saturation`.)
 
     With max_accept_count=None (the default, and the pure form of the model) all `max_thread_count` threads may be
     serving; then nobody waits on the listen socket, and what comes waits in the kernel's backlog. With a number, there
@@ -68,13 +71,20 @@ How N threads should wait on one listen socket
 from __future__ import annotations
 
 import threading
+import time
 
 from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
 from taskmaster.books import ACCEPTED, ACCEPTING, PARKED, SERVED, SERVING, STARTING
+from taskmaster.cpus import available_cpus
+from taskmaster.saturation import CAN_TELL, saturated
 from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 
 __all__ = ["RecyclingTaskmaster"]
+
+_LOOK, _LOOK_AT_MOST = 0.002, 0.02
+"""Seconds for which a thread looks at what the others use before it joins them: at first, and at last, for each look
+costs a wake-up."""
 
 
 class RecyclingTaskmaster(ThreadedTaskmaster):
@@ -111,6 +121,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
     def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
         self.begin(acceptor)
         self._crowded = False
+        self._cpus = available_cpus()
         for _ in range(self.standby):
             with self.lock:
                 if self._staying_locked() >= self.standby:  # a connection that came meanwhile, or resize(), made some
@@ -163,7 +174,21 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         self._grow("resized", fill=True)
 
     def others_idle(self) -> bool:
-        return self._waiters_locked() > 0 and super().others_idle()
+        return self.cells[ACCEPTING] > 0 and super().others_idle()  # one that is STARTING may hold on
+
+    def _replace(self) -> None:
+        self._hold_on()
+        self._work()
+
+    def _hold_on(self) -> None:
+        """Return as soon as there is CPU to be had, or nobody is to be held any more."""
+        pause, before, then = _LOOK, self.cpu_seconds(), time.monotonic()
+        while not self.ending:
+            time.sleep(pause)  # there is nothing to wait for but time
+            after, now = self.cpu_seconds(), time.monotonic()
+            if not saturated(before, after, now - then, self._cpus):
+                return
+            pause, before, then = min(2 * pause, _LOOK_AT_MOST), after, now
 
     def _work(self) -> None:
         self._serve(self._take_queued(starting=True))
@@ -248,8 +273,10 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             if not promised:
                 self.reap()  # one is on its way out and makes room
                 continue
+            # With a number of connections that may wait, somebody must be there to count them.
+            holds_on = CAN_TELL and not fill and self.max_accept_count is None
             try:
-                self.start_promised(self._work, "recycling")
+                self.start_promised(self._replace if holds_on else self._work, "recycling")
             except BaseException as error:  # whatever it is, this thread may have a connection to serve
                 logger.error("no thread to wait in place of %s: %s", threading.current_thread().name, error)
                 return

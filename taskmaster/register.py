@@ -27,6 +27,7 @@ from types import MappingProxyType
 
 from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, TaskmasterBusyError, ThreadState, logger
 from taskmaster.books import ACCEPTED, CELLS, PARKED, REFUSED, SERVED, Cell, Cells, Decision
+from taskmaster.saturation import cpu_seconds
 
 __all__ = ["Register"]
 
@@ -231,6 +232,12 @@ class Register(Taskmaster):
                     self._left.remove(thread)
                     del self._threads[thread]
                     self.counts[ThreadState.LEAVING] -= 1
+
+    def cpu_seconds(self) -> dict[int, float]:
+        """What each thread that has not left has used of the CPU so far, by ident. Any thread; a system call for each
+        of them. For systems where `taskmaster.saturation.CAN_TELL`."""
+        with self.lock:  # or one may end meanwhile: to leave it must take the lock
+            return cpu_seconds(self._states)
 
     def _run(self, loop: Callable[[], None], promise: list[ThreadState]) -> None:
         """The outermost frame of every thread: whatever happens inside, the books are right afterwards."""

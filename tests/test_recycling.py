@@ -49,6 +49,56 @@ def test_a_replacement_starts_when_the_last_waiter_is_taken() -> None:
         assert now.grown == {"start": 2, "the last waiter was taken": 2}
 
 
+class Verdict:
+    """In place of `saturated`: says yes until it is released; `asked` when it has been asked twice, so that nobody has
+    gone on after the first time."""
+
+    def __init__(self) -> None:
+        self.yes = True
+        self.asked = threading.Semaphore(0)
+
+    def __call__(self, before: Any, after: Any, seconds: float, cpus: int) -> bool:
+        self.asked.release()
+        return self.yes
+
+    def wait_until_asked_twice(self) -> None:
+        for _ in range(2):
+            assert self.asked.acquire(timeout=PATIENCE)
+
+
+def test_a_replacement_holds_on_while_there_is_no_cpu_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict()
+    monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
+        acceptor.connect(1)[0].wait_for("processing")
+        verdict.wait_until_asked_twice()
+        now = taskmaster.snapshot()
+        assert (now.threads[ThreadState.SERVING], now.threads[ThreadState.STARTING], now.thread_count) == (1, 1, 2), now
+        assert not taskmaster.others_idle(), "it is not free to serve"
+        second = acceptor.connect(1)[0]
+        verdict.wait_until_asked_twice()
+        assert second.state == "queued", "nobody is there to accept it"
+        verdict.yes = False
+        second.wait_for("processing")
+
+
+def test_a_replacement_that_holds_on_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict()
+    monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
+        acceptor.connect(1)[0].wait_for("processing")
+        verdict.wait_until_asked_twice()
+        acceptor.finish_all()
+    assert taskmaster.snapshot().thread_count == 0
+
+
+def test_with_a_waiting_room_no_replacement_holds_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskmaster.recycling.saturated", Verdict())
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=2, max_accept_count=0)) as (acceptor, taskmaster):
+        acceptor.settle(acceptor.connect(2), "processing")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "one at the door", taskmaster.snapshot)
+
+
 def test_after_a_burst_the_population_returns_to_standby() -> None:
     with running(RecyclingTaskmaster(standby=4, max_thread_count=200)) as (acceptor, taskmaster):
         burst = acceptor.connect(200)
