@@ -13,7 +13,6 @@ import argparse
 import json
 import random
 import shutil
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from bench import machine, wrk
 from bench.children import ChildError, cores
 from bench.progress import Progress
 from bench.speed_run import NO_WRK
-from bench.threads_plan import EXPERIMENTS, LOADS, plan
+from bench.threads_plan import EXPERIMENTS, LOADS, Experiment, plan
 from bench.threads_report import LEGEND, NOISY, blocks, fill
 from bench.threads_run import Run, run_once, system_calls
 
@@ -54,11 +53,12 @@ def _measure(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     runs, shuffle = plan(options.only), random.Random(options.seed)
     rounds = [(number, *one) for number in range(1, options.rounds + 1) for one in shuffle.sample(runs, len(runs))]
     described, (server_core, load_core) = machine.describe([]), cores()
-    print(f"{machine.one_line()}{'' if described['gil'] else ', without a GIL'}\n"
+    where = machine.one_line() + ("" if described["gil"] else ", without a GIL")
+    print(f"{where}\n"
           + ("One core only: server and wrk share it, and take from each other. " if server_core is None else
              f"Server on core {server_core}, wrk on core {load_core}. ")
           + f"{len(rounds)} runs of {options.seconds} s, seed {options.seed}: "
-          f"{len(rounds) * (options.seconds + 0.6) / 60:.0f} min.\n", flush=True)
+          f"{len(rounds) * (options.seconds + 0.6) / 60:.1f} min.\n", flush=True)
     noise, progress = machine.Noise(None), Progress(len(rounds), options.seconds + 0.6)
     done: list[Run] = []
     traced: dict[str, dict[str, float]] = {}
@@ -73,27 +73,26 @@ def _measure(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
             done.append(run)
             progress.end(f"{what}: " + (run.failed or f"{run.cpu_us:.1f} us, p99 {run.p99_ms:.1f} ms"))
         for name in options.only:
-            traced |= _traced(name) if EXPERIMENTS[name].traced else {}
+            traced |= _traced(EXPERIMENTS[name]) if EXPERIMENTS[name].traced else {}
     except KeyboardInterrupt:  # what has been measured is worth seeing
         interrupted = True
     progress.clear()
-    said = (f"{machine.one_line()}; {options.rounds} rounds of {options.seconds} s, {progress.seconds() / 60:.1f} "
-            f"minutes until {time.strftime('%H:%M')}. Others (processes that are not ours, and the hypervisor) had "
-            f"{noise.share():.0%} of the machine meanwhile.")
+    minutes = f"{progress.seconds() / 60:.1f} minutes until {time.strftime('%H:%M')}"
+    said = (f"{where}; {options.rounds} round{'s' * (options.rounds > 1)} of {options.seconds} s, {minutes}. Others "
+            f"(processes that are not ours, and the hypervisor) had {noise.share():.0%} of the machine meanwhile.")
     return {"machine": described, "said": said, "date": time.strftime("%Y-%m-%d"), "only": options.only,
             "runs": [asdict(run) for run in done], "traced": traced}, interrupted
 
 
-def _traced(name: str) -> dict[str, dict[str, float]]:
+def _traced(experiment: Experiment) -> dict[str, dict[str, float]]:
     """The system calls of each setting; none, and a word on why, where they cannot be counted."""
     if not shutil.which("strace"):
         print("System calls are not counted: strace is not installed. Debian has it: apt install strace", flush=True)
         return {}
     try:
-        return {setting.name: system_calls(setting.arguments, load) for setting in EXPERIMENTS[name].settings
-                for load in EXPERIMENTS[name].loads}
+        return {setting.name: system_calls(setting.arguments, experiment.traced) for setting in experiment.settings}
     except (ChildError, OSError, ValueError, KeyError) as error:  # some systems do not let it look: ptrace(2)
-        print(f"System calls are not counted: {error}", file=sys.stderr)
+        print(f"System calls are not counted: {error}", flush=True)
         return {}
 
 

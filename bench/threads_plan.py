@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["CONNECTIONS", "EXPERIMENTS", "LOADS", "Experiment", "Load", "Setting", "chosen_experiments", "plan"]
-
-CONNECTIONS = 100
-
+__all__ = ["EXPERIMENTS", "LOADS", "Experiment", "Load", "Setting", "chosen_experiments", "plan"]
 
 @dataclass(frozen=True)
 class Load:
@@ -20,6 +17,7 @@ class Load:
 
     words: str
     keep_alive: bool = True
+    connections: int = 100
     arguments: tuple[str, ...] = ()
     """Of bench.server: the handler."""
     pipelined: bool = False
@@ -39,13 +37,13 @@ class Setting:
 @dataclass(frozen=True)
 class Experiment:
     """settings: the first column of its tables; pairs: numbers of two of them, of which the second is told against the
-    first; loads: keys of LOADS; traced: the system calls of all settings are counted, too."""
+    first; loads: keys of LOADS; traced: one of them, under which system calls are counted, too; empty: they are not."""
 
     title: str
     settings: tuple[Setting, ...]
     pairs: tuple[tuple[int, int], ...]
     loads: tuple[str, ...]
-    traced: bool = False
+    traced: str = ""
 
 
 LOADS = {
@@ -53,6 +51,7 @@ LOADS = {
     "sleep": Load("keep-alive, sleep 0.1 ms", arguments=("--sleep", "0.1")),
     "spin": Load("keep-alive, 1 ms of computing", arguments=("--spin", "1")),
     "close": Load("no keep-alive, no sleep", keep_alive=False),
+    "alone": Load("no keep-alive, no sleep, 1 client", keep_alive=False, connections=1),
     "pipelined": Load("pipelining, no sleep", pipelined=True),
 }
 _WAITING = ("hello", "sleep", "spin", "close")
@@ -75,7 +74,7 @@ EXPERIMENTS = {
         "Which model, with 8 threads where it has a number",
         (Setting("recycling, park", _EIGHT),
          Setting("recycling, hold (100)", _exactly(100, "recycling-hold")),  # with fewer, the other clients get nothing
-         Setting("pool, park", _exactly(8, "pool-park")),
+         Setting("pool, park", (*_exactly(8, "pool-park"), "--queue", "1000")),  # else it refuses some of 100 clients
          Setting("leader/followers", _exactly(8, "bench.leader_followers:LeaderFollowersTaskmaster")),
          Setting("thread per connection", ("--model", "thread", "--capacity", "128")),
          Setting("event loop", ("--model", "loop")),
@@ -94,7 +93,7 @@ EXPERIMENTS = {
     "defer": Experiment(
         "TCP_DEFER_ACCEPT, 8 threads",
         (Setting("off (default)", _EIGHT), Setting("on", (*_EIGHT, "--defer-accept", "5"))),
-        ((0, 1),), ("close",), traced=True),
+        ((0, 1),), ("close", "alone"), traced="alone"),
     "standby": Experiment(
         "Threads that wait when there is nothing to do, of 100 that there may be",
         tuple(Setting(f"standby={n}{' (default)' if n == 8 else ''}", (*_DEFAULT, "--standby", str(n)))

@@ -13,28 +13,30 @@ from pathlib import Path
 from statistics import median
 
 from bench.table import grid
-from bench.threads_plan import CONNECTIONS, EXPERIMENTS, LOADS, Experiment
+from bench.threads_plan import EXPERIMENTS, LOADS, Experiment, Setting
 from bench.threads_run import Run
 
-__all__ = ["LEGEND", "blocks", "fill", "findings", "table"]
+__all__ = ["LEGEND", "NOISY", "blocks", "fill", "findings", "table"]
 
 NOISY = 0.1
 """Share of the server's core that others had, beyond which a run is repeated, once, and it is said."""
+_BOUND = 0.9
+"""Share of its core that wrk used, beyond which it is wrk that was measured."""
 LEGEND = """\
 CPU us    microseconds of the server, user and system, for each 2xx response: median (lowest–highest) of the rounds
 switches  voluntary context switches of the server for each response: a thread went to sleep, to wait for something
 p99 ms    what 99 of 100 requests took at most, as wrk has it: from the request written on
-ok/s      2xx responses a second; threads: of the model, at the end"""
-_HEADER = ("CPU us", "(low–high)", "switches", "p99 ms", "(low–high)", "ok/s", "threads", "errors", "notes")
-_MARK = re.compile(r"<!-- FIGURES (\S+): .*? -->\n.*?<!-- END -->", re.DOTALL)
+ok/s      2xx responses a second; threads: of the model, the most that were seen"""
+_HEADER = ("CPU us", "(low–high)", "switches", "p99 ms", "(low–high)", "ok/s", "threads", "", "notes")
+_MARK = re.compile(r"<!-- FIGURES (\S+):[^\n]*-->\n.*?<!-- END -->", re.DOTALL)
 
 
 def table(experiment: Experiment, load: str, runs: Iterable[Run]) -> str:
     """All settings of an experiment under one load, as it stands in a page: indented by four."""
     found = list(runs)
-    rows = [(LOADS[load].words, *_HEADER)]
+    rows: list[tuple[str, ...]] = [("", *_HEADER)]
     rows += [(setting.name, *_figures(load, _those(found, setting.arguments, load))) for setting in experiment.settings]
-    return textwrap.indent(grid(rows), "  ")
+    return f"    {LOADS[load].words}\n{textwrap.indent(grid(rows), '  ')}"
 
 
 def findings(experiment: Experiment, runs: Iterable[Run]) -> list[str]:
@@ -45,7 +47,7 @@ def findings(experiment: Experiment, runs: Iterable[Run]) -> list[str]:
         a, b = experiment.settings[one], experiment.settings[other]
         told: dict[str, list[str]] = {}
         for load in experiment.loads:
-            said = _difference(load, _those(found, a.arguments, load), _those(found, b.arguments, load))
+            said = _difference(load, a, b, found)
             told.setdefault(said, []).append(LOADS[load].words)
         if any(told):
             lines.append(f"{b.name} against {a.name}")
@@ -90,23 +92,30 @@ def _those(runs: Sequence[Run], arguments: tuple[str, ...], load: str) -> list[R
 
 def _figures(load: str, runs: Sequence[Run]) -> tuple[str, ...]:
     if not (good := [run for run in runs if not run.failed]):
-        return (*["-"] * 7, "failed" if runs else "-", runs[0].failed if runs else "not run")
+        return (*["-"] * 7, "", f"failed: {runs[0].failed}" if runs else "not run")
     costs, slowest = [run.cpu_us for run in good], [run.p99_ms for run in good]
-    latency = ("-", "-") if LOADS[load].pipelined else (f"{median(slowest):.1f}",
-                                                        f"({min(slowest):.1f}–{max(slowest):.1f})")
+    latency = ("-", "-") if LOADS[load].pipelined else _spread(slowest)
     problems: dict[str, int] = {}
     for run in good:
         for kind, count in run.problems.items():
             problems[kind] = problems.get(kind, 0) + count
-    notes = [f"{len(runs) - len(good)} of {len(runs)} rounds failed"] if len(good) < len(runs) else []
+    notes = [f"{kind} {count:,}" for kind, count in sorted(problems.items())]
+    notes += [f"{len(runs) - len(good)} of {len(runs)} rounds failed"] if len(good) < len(runs) else []
     if others := [run.others for run in good if run.others > NOISY]:
-        notes.append(f"others had {max(others):.0%} of its core")
+        notes.append(f"others had {max(others):.0%}")
+    if max(run.generator_share for run in good) > _BOUND:
+        notes.append("wrk-bound")
     if few := _few(load, good):
         notes.append(few)
-    return (f"{median(costs):.1f}", f"({min(costs):.1f}–{max(costs):.1f})",
-            f"{median(run.switches for run in good):.2f}", *latency, f"{median(run.rate for run in good):,.0f}",
-            str(max(run.threads for run in good)),
-            ", ".join(f"{kind} {count:,}" for kind, count in sorted(problems.items())) or "-", "; ".join(notes))
+    return (*_spread(costs), f"{median(run.switches for run in good):.2f}", *latency,
+            f"{median(run.rate for run in good):,.0f}", str(max(run.threads for run in good)), "", "; ".join(notes))
+
+
+def _spread(values: Sequence[float]) -> tuple[str, str]:
+    """The median, and the lowest and the highest."""
+    middle, low, high = (f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+                         for value in (median(values), min(values), max(values)))
+    return middle, f"({low}–{high})"
 
 
 def _few(load: str, runs: Sequence[Run]) -> str:
@@ -114,19 +123,20 @@ def _few(load: str, runs: Sequence[Run]) -> str:
     that says nothing: wrk's clock starts once a connection is there."""
     if LOADS[load].pipelined:
         served = min(run.served or 0 for run in runs)
-        return f"serves {served} of {CONNECTIONS} clients" if served < CONNECTIONS else ""
+        return f"serves {served} of {LOADS[load].connections} clients" if served < LOADS[load].connections else ""
     little = median(run.little for run in runs)
-    return (f"about {little:.0f} of {CONNECTIONS} connections in service"
-            if LOADS[load].keep_alive and little < CONNECTIONS / 2 else "")
+    return (f"about {little:.0f} of {LOADS[load].connections} in service"
+            if LOADS[load].keep_alive and little < LOADS[load].connections / 2 else "")
 
 
-def _difference(load: str, a: Sequence[Run], b: Sequence[Run]) -> str:
-    """What b is against a; empty if too little has been run."""
-    a, b = ([run for run in runs if not run.failed] for runs in (a, b))
+def _difference(load: str, one: Setting, other: Setting, runs: Sequence[Run]) -> str:
+    """What the other is against the one; empty if too little has been run."""
+    both = {each.name: [run for run in _those(runs, each.arguments, load) if not run.failed] for each in (one, other)}
+    a, b = both.values()
     if min(len(a), len(b)) < 2:
         return ""
-    if few := [text for runs in (a, b) if (text := _few(load, runs))]:
-        return f"not compared, {few[0]}"
+    if few := [f"{name}: {text}" for name, mine in both.items() if (text := _few(load, mine))]:
+        return f"not compared; {few[0]}"
     measures = [("CPU", "more CPU", "less CPU", [run.cpu_us for run in a], [run.cpu_us for run in b]),
                 ("answers", "more answers", "fewer answers", [run.rate for run in a], [run.rate for run in b])]
     if not LOADS[load].pipelined:
@@ -135,7 +145,10 @@ def _difference(load: str, a: Sequence[Run], b: Sequence[Run]) -> str:
               if _apart(ours, theirs)]
     same = [name for name, _, _, ours, theirs in measures if not _apart(ours, theirs)]
     nothing = "no difference beyond the rounds' spread"
-    return "; ".join([*differ, *([f"{nothing} in {' and '.join(same)}" if differ else nothing] if same else [])])
+    if same:
+        differ.append(f"{nothing} in {' and '.join(same)}" if differ else nothing)
+    noise = max(run.others for run in (*a, *b))
+    return "; ".join(differ) + (f" (others had up to {noise:.0%} of its core)" if noise > NOISY else "")
 
 
 def _apart(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -150,11 +163,14 @@ def _words(name: str, more: str, less: str, ratio: float) -> str:
 
 
 def _calls(traced: Mapping[str, Mapping[str, float]]) -> str:
-    """futex apart: most are threads that wait for the GIL, and under strace, which stops the threads at each call, many
-    times as many as without."""
-    rows = [("system calls for a connection", "in all", "of which", "")]
-    for setting, calls in traced.items():
-        others = {name: count for name, count in calls.items() if name != "futex" and count >= 0.05}
-        told = ", ".join(f"{name} {count:.1f}" for name, count in sorted(others.items(), key=lambda one: -one[1]))
-        rows.append((setting, f"{sum(others.values()):.1f}", told, f"and futex {calls.get('futex', 0):.1f}"))
+    """That of futex stands apart: these are threads that wait for the GIL, and under strace, which stops a thread at
+    each call, they are many times as many as without."""
+    most: dict[str, float] = {}
+    for calls in traced.values():
+        most |= {name: max(count, most.get(name, 0.0)) for name, count in calls.items()}
+    names = [name for name in sorted(most, key=lambda name: -most[name]) if most[name] >= 0.05 and name != "futex"]
+    rows = [("system calls for a connection", *traced, "", "")]
+    rows += [(name, *(f"{calls.get(name, 0.0):.1f}" for calls in traced.values()), "", "") for name in names]
+    rows.append(("in all", *(f"{sum(calls.get(name, 0.0) for name in names):.1f}" for calls in traced.values()), "",
+                 "and futex " + ", ".join(f"{calls.get('futex', 0.0):.1f}" for calls in traced.values())))
     return textwrap.indent(grid(rows), "  ")

@@ -11,8 +11,8 @@ from typing import Any
 from bench import load, machine, wrk
 from bench.children import Child, ChildError, cores, running
 from bench.flood import Flooded
-from bench.processes import cpu_seconds, tree
-from bench.threads_plan import CONNECTIONS, LOADS, Load
+from bench.processes import cpu_seconds, serving_threads, tree
+from bench.threads_plan import LOADS, Load
 
 __all__ = ["Run", "counted_calls", "run_once", "system_calls"]
 
@@ -41,9 +41,11 @@ class Run:
     little: float = 0.0
     """Rate times mean latency: how many of the connections were in service."""
     threads: int = 0
-    """Of the model, at the end."""
+    """Of the model, the most that were seen."""
     served: int | None = None
     """Clients that got an answer at all. None: wrk cannot tell."""
+    generator_share: float = 0.0
+    """Of its core, that wrk used: near 1, it is wrk that was measured."""
     problems: dict[str, int] = field(default_factory=dict)
     """Errors and responses other than 2xx, by kind."""
     others: float = 0.0
@@ -52,7 +54,7 @@ class Run:
     """Why there are no figures."""
 
 
-def run_once(arguments: Sequence[str], name: str, number: int, seconds: int) -> Run:
+def run_once(arguments: Sequence[str], name: str, number: int, seconds: float) -> Run:
     """Run bench.server with `arguments` under the load called `name`, for `seconds`. What goes wrong is a Run with
     `failed`. All processes have ended by then; a wrk that hangs is ended 15 seconds after it should have."""
     run, what = Run(tuple(arguments), name, number), LOADS[name]
@@ -60,17 +62,17 @@ def run_once(arguments: Sequence[str], name: str, number: int, seconds: int) -> 
     with running(["bench.server", *arguments, *what.arguments], server_core) as server:
         try:
             port, pids = int(server.line(timeout=30)), tree(server.pid)
-            load.measure(port, CONNECTIONS, what.keep_alive, warmup=0.0, duration=_WARMUP)
+            load.measure(port, what.connections, what.keep_alive, warmup=0.0, duration=_WARMUP)
             before, noise = _state(server), machine.Noise(server_core, pids)
             if what.pipelined:
-                answers, cpu = _flood(run, port, pids, seconds, load_core)
+                answers, cpu = _flood(run, what, port, pids, seconds, load_core)
             else:
-                answers, cpu = _wrk(run, what, port, server.pid, seconds, load_core)
+                answers, cpu = _wrk(run, what, port, pids, seconds, load_core)
             run.others = noise.share()
             after = _state(server)
             run.cpu_us = 1e6 * cpu / max(1, answers)
             run.switches = (after["voluntary"] - before["voluntary"]) / max(1, answers)
-            run.threads = sum(after["threads"].values())
+            run.threads = max(run.threads, sum(after["threads"].values()))
             if not answers:
                 run.failed = "no answer at all"
         except (ChildError, OSError, ValueError) as error:
@@ -80,20 +82,25 @@ def run_once(arguments: Sequence[str], name: str, number: int, seconds: int) -> 
     return run
 
 
-def _wrk(run: Run, what: Load, port: int, pid: int, seconds: int, core: int | None) -> tuple[int, float]:
+def _wrk(run: Run, what: Load, port: int, pids: Sequence[int], seconds: float, core: int | None
+         ) -> tuple[int, float]:
     """Answers, and CPU seconds of the server."""
-    found = wrk.measure(port, CONNECTIONS, what.keep_alive, warmup=0.0, duration=seconds, timeout=5.0, watch=pid,
-                        core=core, meanwhile=lambda: None)
+    def look() -> None:
+        run.threads = max(run.threads, serving_threads(pids))
+
+    found = wrk.measure(port, what.connections, what.keep_alive, warmup=0.0, duration=seconds, timeout=5.0,
+                        watch=pids[0], core=core, meanwhile=look)
     run.rate, run.p50_ms, run.p99_ms = found.ok / found.seconds, found.p50_ms, found.p99_ms
-    run.little = run.rate * found.mean_ms / 1e3
+    run.little, run.generator_share = run.rate * found.mean_ms / 1e3, found.generator_share
     run.problems = found.errors | found.non_2xx
     return found.ok, found.server_cpu or 0.0
 
 
-def _flood(run: Run, port: int, pids: Sequence[int], seconds: int, core: int | None) -> tuple[int, float]:
+def _flood(run: Run, what: Load, port: int, pids: Sequence[int], seconds: float, core: int | None
+           ) -> tuple[int, float]:
     before = cpu_seconds(pids)
-    with running(["bench.flood", "--port", str(port), "--connections", str(CONNECTIONS), "--warmup", "0", "--duration",
-                  str(seconds)], core) as child:
+    with running(["bench.flood", "--port", str(port), "--connections", str(what.connections), "--warmup", "0",
+                  "--duration", str(seconds)], core) as child:
         found = Flooded(**json.loads(child.line(seconds + 30)))
     answers = sum(found.answers)
     run.rate, run.served = answers / found.seconds, sum(count > 0 for count in found.answers)
@@ -110,20 +117,20 @@ def _state(server: Child) -> dict[str, Any]:
 def system_calls(arguments: Sequence[str], name: str) -> dict[str, float]:
     """System calls of the server for each connection, by name, as strace(1) counts them in two runs, with clients and
     without: the difference is theirs. ChildError or OSError if it cannot be had."""
-    totals, accepted = [], 0
-    for clients in (10, 0):
+    totals, accepted, what = [], 0, LOADS[name]
+    for with_clients in (True, False):
         # It writes into our pipe, opened by its name: so the pipe closes when strace has ended, not just the server.
         with running(["strace", "-f", "-c", "-o", "/dev/stdout", sys.executable, "-m", "bench.server", *arguments,
-                      *LOADS[name].arguments], cores()[0]) as server:
+                      *what.arguments], cores()[0]) as server:
             port = int(server.line(timeout=60))
-            if clients:
-                load.measure(port, clients, LOADS[name].keep_alive, warmup=0.0, duration=_TRACED)
+            if with_clients:
+                load.measure(port, what.connections, what.keep_alive, warmup=0.0, duration=_TRACED)
             server.close_input()
             last = server.line(timeout=60)
             accepted = accepted or json.loads(last)["accepted"]
             totals.append(counted_calls(server.rest(timeout=60)))
-    with_clients, without = totals
-    return {call: (count - without.get(call, 0)) / max(1, accepted) for call, count in with_clients.items()}
+    theirs, without = totals
+    return {call: (count - without.get(call, 0)) / max(1, accepted) for call, count in theirs.items()}
 
 
 def counted_calls(text: str) -> dict[str, int]:
