@@ -60,22 +60,19 @@ class Connection:
     """One accepted socket and what is served over it. Made by `Acceptor.accept`, on any thread."""
 
     __slots__ = ("_exchange", "_last", "_local", "_received", "address", "alarm", "alone", "comebacks", "deadline",
-                 "head", "offload", "owner", "parks", "phase", "ready_since", "resumed", "served", "service", "since",
+                 "head", "offload", "owner", "parks", "phase", "resumed", "served", "service", "since",
                  "stream", "watched", "wire")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         # Fixed.
         self.service = service
-        # Written by whoever accepts it, or has it back from being parked; read by any.
-        self.ready_since = time.monotonic()
-        """When it was accepted, or came back: since then it has waited for a thread, if it waits for one."""
-        self.comebacks = 0
-        """How often it came back."""
         # Written by the registry, under its lock.
         self.owner = 0
         """Who has it: see `acceptor.registry`."""
+        self.comebacks = 0
+        """How often it came back from being parked."""
         self.alarm = _NEVER
-        """The tick in which the registry looks whether its time is up."""
+        """The second in which the tick begins in which the registry looks whether its time is up."""
         # Written by the thread that parks it.
         self.watched = False
         """The listener's epoll set has it."""
@@ -83,7 +80,7 @@ class Connection:
         self.address = address
         """The client's, as far as it is known: the peer's, or what the PROXY header says."""
         self.phase = ACCEPTED
-        self.since = self.ready_since
+        self.since = time.monotonic()
         """When the phase began; while WRITING or STREAMING, HANDLING."""
         self.head: RequestHead | None = None
         """The current or the last request's."""

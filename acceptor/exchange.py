@@ -35,6 +35,7 @@ from acceptor.violations import ProtocolError, printable
 
 if TYPE_CHECKING:
     from acceptor.connection import Connection
+    from acceptor.forwarded import Seen
     from acceptor.heads import RequestHead
 
 __all__ = ["Exchange", "internal_error"]
@@ -58,6 +59,8 @@ class Exchange(Request):
 
     # What hardly any request needs stands here until it is needed. (In Python 3.11 an object gives up its compact form,
     # and that takes 2 us, when it gets an attribute that the first thirty of its class have not got.)
+    _seen: Seen | None = None
+    """Who the client is, as a trusted proxy says: for the log, because a handler may change its request."""
     _patience: Patience | None = None
     """With the body, once it has been waited for."""
     _step: Callable[..., End | None] | None = None
@@ -92,7 +95,7 @@ class Exchange(Request):
         self._made: Headers | None = None
         """`headers`, once somebody has asked for them."""
         if service.forwarded is not None:
-            seen = service.forwarded.resolve(self.peer, self.scheme, head.headers)
+            self._seen = seen = service.forwarded.resolve(self.peer, self.scheme, head.headers)
             self.client, self.scheme, self.host = seen.client, seen.scheme, seen.host or self.host
             self._made = Headers(seen.headers)
         if head.has_body:
@@ -148,9 +151,9 @@ class Exchange(Request):
         return self._respond(response)
 
     def _end(self) -> None:
+        self._response = self._to_close = _NO_RESPONSE  # these may know this
         if self._streamed:
-            self._sending = None  # these may know this
-            self._response = self._to_close = _NO_RESPONSE
+            self._sending = None
         if self._raw_body is not None:
             self._raw_body.end()
         if self._pushing is not None:
@@ -163,6 +166,10 @@ class Exchange(Request):
         if self._made is None:
             self._made = Headers(self._head.headers)
         return self._made
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._made = headers
 
     @property
     def trailers(self) -> Headers:
@@ -256,11 +263,14 @@ class Exchange(Request):
         connection = self._connection
         if self._patience is None:
             self._patience = Patience(connection.service.timeouts.body, connection.service)
-        phase = connection.phase
+        phase, stream = connection.phase, connection.stream
         connection.enter(RECEIVING)
+        # A response's body may read this one, on a thread that does not wait for whoever takes the response.
+        waits, stream.waits = stream.waits, True
         try:
-            return connection.stream.receive_patiently(self._patience)
+            return stream.receive_patiently(self._patience)
         finally:
+            stream.waits = waits
             connection.enter(phase)
 
     def _handle(self) -> Response:
@@ -437,12 +447,13 @@ class Exchange(Request):
         connection, head, planned = self._connection, self._head, self._planned
         if not connection.service.log_access:
             return
-        seconds = time.monotonic() - self._started
+        seconds, seen = time.monotonic() - self._started, self._seen
         access.log(access.AccessRecord(
-            client=self.client[0], peer=connection.peer, time=time.time() - seconds, seconds=seconds,
+            client=(connection.address if seen is None else seen.client)[0], peer=connection.peer,
+            time=time.time() - seconds, seconds=seconds,
             method=head.method, target=head.target, version=head.version, headers=head.headers,
             status=planned.status if planned else _LEFT, sent=planned.sent if planned else 0,
-            scheme=self.scheme, host=head.host, complete=complete,
+            scheme=connection.service.scheme if seen is None else seen.scheme, host=head.host, complete=complete,
         ))
 
     def __str__(self) -> str:

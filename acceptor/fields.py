@@ -64,7 +64,7 @@ def encode_headers(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> li
             name, value = pair
         except (TypeError, ValueError):
             raise TypeError(_NO_PAIR.format(pair)) from None
-        usual = type(name) is str and type(value) is str and len(value) <= _SHORT
+        usual = type(name) is str and type(value) is str and len(name) + len(value) <= _SHORT
         encoded.append(_remembered(name, value) if usual else encode_field(name, value))
     return encoded
 
@@ -87,5 +87,5 @@ def encode_field(name: str, value: str) -> tuple[bytes, bytes]:
 
 _NO_PAIR = "header {!r}: pass a name and a value, both str and within latin-1"
 _SHORT = 128
-"""Characters of a value up to which it is remembered. Most headers of a server are always the same few."""
+"""Characters up to which a header is remembered. Most headers of a server are always the same few."""
 _remembered = lru_cache(1024)(encode_field)

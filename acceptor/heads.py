@@ -96,7 +96,7 @@ def read_head(line: tuple[bytes, ...], headers: list[tuple[bytes, bytes]], raw: 
             raise ProtocolError(501, "CONNECT, and this is not a proxy")
         if not _METHOD.fullmatch(method):
             compliance.saw(Violation.UNUSUAL_METHOD)
-    host_name, is_host = _host(host)
+    host_name, is_host = _host(host) if len(host) <= _LONG_HOST else _host.__wrapped__(host)
     if not is_host:
         compliance.saw(Violation.INVALID_HOST)
     # Numbers, because `b"#" in target` tries first whether b"#" is one: that costs 0.5 us.
@@ -145,6 +145,10 @@ def codings_status(codings: bytes) -> int:
     """
     each = [coding.strip().lower() for coding in codings.split(b",")]
     return 501 if each[-1] == b"chunked" and each.count(b"chunked") == 1 else 400
+
+
+_LONG_HOST = 260
+"""Bytes up to which a host is remembered: a name has 253 at most (RFC 1035 section 2.3.4), and then there is a port."""
 
 
 @lru_cache(256)

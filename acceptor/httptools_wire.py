@@ -36,6 +36,7 @@ class HttptoolsWire(H11Wire):
         except HttpParserUpgrade:  # at the end of the head; what follows is for another protocol, it thinks
             fields.whole = False
         except HttpParserCallbackError as error:  # ours raise nothing: it is a signal handler's
+            fields.whole = False
             raise (error.__context__ or error) from None
         except HttpParserError:
             return super()._parse(raw, line)

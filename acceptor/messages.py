@@ -78,7 +78,8 @@ class Detached:
 class Request:
     """One request. Belongs to the thread that runs its handler, until the handler's response has been sent.
 
-    Made by hand, for tests, it has come over no connection, and can neither `begin` nor `detach`.
+    An application may add attributes of its own; those whose names begin with an underscore are the server's. Made by
+    hand, for tests, it has come over no connection, and can neither `begin` nor `detach`.
     """
 
     def __init__(self, method: str, target: str, version: str, headers: Headers, peer: tuple[str, int] = ("", 0),
@@ -107,6 +108,10 @@ class Request:
     @property
     def headers(self) -> Headers:
         return self._headers
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
 
     @property
     def raw_path(self) -> str:
@@ -137,10 +142,14 @@ class Request:
         `ClientDisconnectedError` if nothing comes any more.
         """
         if (body := self._body) is None:
-            # Where there is none, an empty file of its own, which may be closed. (A reader takes 2.6 us, this 0.1.)
+            # Where there is none, an empty file of its own, which may be closed. (A reader takes 2.6 us, this 0.3.)
             raw = self._raw_body
-            self._body = body = io.BytesIO() if raw is None else io.BufferedReader(raw, 65536)
+            self._body = body = _NoBody() if raw is None else io.BufferedReader(raw, 65536)
         return body
+
+    @body.setter
+    def body(self, body: io.BufferedReader | io.BytesIO) -> None:
+        self._body = body
 
     @property
     def trailers(self) -> Headers:
@@ -241,6 +250,14 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.target} from {self.peer[0]}:{self.peer[1]}>"
+
+
+class _NoBody(io.BytesIO):
+    """The empty body of a request without one."""
+
+    def peek(self, size: int = 0) -> bytes:
+        """As io.BufferedReader, which the body of other requests is."""
+        return b""
 
 
 class _RemoteRequest(Request):

@@ -52,6 +52,7 @@ class Registry:
     def __init__(self, census: Census) -> None:
         # Guarded by self._lock, which is held for a moment only; nothing but `each` calls out under it. What is called
         # for every request takes it by acquire() and release(), which cost 0.2 us; `with` costs 0.5 (3.11 to 3.13).
+        # What a main thread calls takes it by `with`, for Ctrl+C may come between acquire() and `try`.
         self._lock = threading.Lock()
         self._census = census
         self._connections: dict[Connection, int] = {}
@@ -99,8 +100,7 @@ class Registry:
     def add(self, connection: Connection) -> str | None:
         """Enter `connection` as WAITING; or as CLOSING, if it is one too many: then the answer says of what."""
         address, descriptor = connection.address[0], connection.stream.raw.fileno()
-        self._lock.acquire()
-        try:
+        with self._lock:
             reason, counts = self._census.enter(address)
             if counts:
                 self._addresses[connection] = address
@@ -110,8 +110,6 @@ class Registry:
             self._connections[connection] = descriptor
             self._by_descriptor[descriptor] = connection
             return reason
-        finally:
-            self._lock.release()
 
     def begin(self, connection: Connection) -> bool:
         """The calling thread serves it from now on; False if it is not there any more, or nothing is begun any more."""
@@ -134,8 +132,7 @@ class Registry:
 
     def remove(self, connection: Connection, owner: int) -> bool:
         """Take it out, from `owner`; False if somebody else has it, or it is not there any more."""
-        self._lock.acquire()
-        try:
+        with self._lock:
             if connection.owner != owner:
                 return False
             connection.owner = GONE
@@ -146,8 +143,6 @@ class Registry:
                 self._clear_alarm_locked(connection)
             self._census.leave(self._addresses.pop(connection, None))
             return True
-        finally:
-            self._lock.release()
 
     def park(self, connection: Connection) -> bool:
         """The calling thread has served `connection`, which now waits for its client. False: it must be served again,

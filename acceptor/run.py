@@ -366,10 +366,13 @@ class Steps:
     def take(self, run: Run) -> None:
         """The steps are those of `run` from now on; before, there are none.
 
-        As attributes, so that each is one call, and not two: they are taken for every request.
+        As attributes, so that each is one call, and not two: they are taken for every request. What a subclass, or
+        somebody else's attribute, does instead stays.
         """
         for step in _STEPS:
-            if getattr(type(self), step) is getattr(Steps, step):
+            own = vars(self).get(step)
+            of_a_run = own is None or isinstance(getattr(own, "__self__", None), Run)
+            if of_a_run and getattr(type(self), step) is getattr(Steps, step):
                 setattr(self, step, getattr(run, step))
 
     def accept(self, timeout: float | None = None) -> Connection | None:

@@ -37,11 +37,12 @@ def send_at_once(stream: Stream, planned: Plan, body: bytes) -> bool:
 
     Raises what `Stream.send` does. After MustWait: `finish_at_once`.
     """
-    if planned.framing is not _LENGTH or len(body) > _SMALL:
+    # The last: `plan` has looked at the response by itself, and another thread may have changed that in between.
+    if planned.framing is not _LENGTH or (size := len(body)) > _SMALL or size != planned.length:
         return False
     planned.started = True
     stream.send(planned.head + body)
-    planned.sent = planned.length
+    planned.sent = size
     return True
 
 

@@ -290,8 +290,12 @@ class Taskmaster(ABC):
         """Whether the calling thread comes from `start_thread` of this taskmaster: it must not wait for its end."""
         return getattr(_thread, "taskmaster", None) is self
 
-    def _run_thread(self, target: Callable[[], None]) -> None:
+    def owns_this_thread(self) -> None:
+        """Say that it does: for the first act of a thread. From then on `runs_this_thread` on it."""
         _thread.taskmaster = self
+
+    def _run_thread(self, target: Callable[[], None]) -> None:
+        self.owns_this_thread()
         _call_hook("on_thread_start", self.on_thread_start)
         try:
             target()

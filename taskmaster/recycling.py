@@ -27,8 +27,9 @@ Thread states
 When it is busy
     Rules of the population; a *waiter* is a thread ACCEPTING or STARTING:
       grow    when a connection takes the last waiter, a replacement is promised under the same lock, and started before
-              the connection is served; never beyond `max_thread_count`. It holds on, STARTING, while the threads there
-              are use all the CPU they can get, which it sees after 2 ms (not with `max_accept_count`).
+              the connection is served; never beyond `max_thread_count`. With idle="park", and without a number of
+              connections that may wait, it holds on, STARTING, while the threads there are use all the CPU they can
+              get and take turns: it looks at that for 2 ms, and no longer than 0.1 s in which none was free.
       shrink  a waiter that got nothing for `idle_timeout` leaves if more than `standby` wait; never otherwise.
       resize  `resize` changes the bounds; threads are started at once, and those too many leave when they are free.
     So, while there is room and CPU, somebody waits on the listen socket; and after a burst of any shape the population
@@ -85,6 +86,8 @@ __all__ = ["RecyclingTaskmaster"]
 _LOOK, _LOOK_AT_MOST = 0.002, 0.02
 """Seconds for which a thread looks at what the others use before it joins them: at first, and at last, for each look
 costs a wake-up."""
+_NONE_FREE = 0.1
+"""Seconds without a thread that was free for a connection, after which one more is needed, whatever they use."""
 
 
 class RecyclingTaskmaster(ThreadedTaskmaster):
@@ -114,6 +117,8 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         self.standby: int
         self.max_thread_count: int
         self.standby, self.max_thread_count = _bounds(standby, max_thread_count)
+        self._turns = 0
+        """How often a thread was free for a connection. `_hold_on` reads it without the lock: it looks again soon."""
         self._crowded = False
         """There are more threads than there may be, since `resize`. Read without the lock too: one that sees it late
         waits, or serves, once more before it leaves."""
@@ -138,6 +143,7 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
                 self._uncounted.pop(connection, None)
             else:
                 cells[ACCEPTED] += 1
+            self._turns += 1
             serving, waiting = cells[SERVING], cells[ACCEPTING]
             if room := serving < self.max_thread_count:
                 cells[SERVING] = serving + 1
@@ -177,17 +183,30 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         return self.cells[ACCEPTING] > 0 and super().others_idle()  # one that is STARTING may hold on
 
     def _replace(self) -> None:
-        self._hold_on()
+        try:
+            self._hold_on()
+        except OSError:  # the system, or a sandbox, does not tell what threads have used
+            pass
         self._work()
 
     def _hold_on(self) -> None:
-        """Return as soon as there is CPU to be had, or nobody is to be held any more."""
+        """Return as soon as there is CPU to be had. Or if nobody is to be held: those that come have to wait for the
+        thread that holds on, and not for the CPU, when all others are in handlers that wait, and one of them computes;
+        which is to be seen in that none has been free for `_NONE_FREE`."""
         pause, before, then = _LOOK, self.cpu_seconds(), time.monotonic()
+        turns, since = self._turns, then
         while not self.ending:
             time.sleep(pause)  # there is nothing to wait for but time
             after, now = self.cpu_seconds(), time.monotonic()
             if not saturated(before, after, now - then, self._cpus):
                 return
+            if self._turns != turns:
+                turns, since = self._turns, now
+            elif now - since >= _NONE_FREE:
+                return
+            with self.lock:
+                if self.cells[SERVING] + self.cells[ACCEPTING] < self.standby:  # `resize`, or it is the start
+                    return
             pause, before, then = min(2 * pause, _LOOK_AT_MOST), after, now
 
     def _work(self) -> None:
@@ -273,8 +292,9 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
             if not promised:
                 self.reap()  # one is on its way out and makes room
                 continue
-            # With a number of connections that may wait, somebody must be there to count them.
-            holds_on = CAN_TELL and not fill and self.max_accept_count is None
+            # With a number of connections that may wait, somebody must be there to count them; and where connections
+            # hold their threads, no thread is free before its client leaves, however little it does.
+            holds_on = CAN_TELL and self._parking and not fill and self.max_accept_count is None
             try:
                 self.start_promised(self._replace if holds_on else self._work, "recycling")
             except BaseException as error:  # whatever it is, this thread may have a connection to serve

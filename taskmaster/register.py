@@ -242,6 +242,7 @@ class Register(Taskmaster):
     def _run(self, loop: Callable[[], None], promise: list[ThreadState]) -> None:
         """The outermost frame of every thread: whatever happens inside, the books are right afterwards."""
         me, ident = threading.current_thread(), threading.get_ident()
+        self.owns_this_thread()  # an override of start_thread may not call the one that says so
         with self.lock:
             if not promise:  # taken back, because start_thread failed; and yet there is a thread
                 return

@@ -92,7 +92,7 @@ class ThreadedTaskmaster(Register):
             logger.exception("handle_incoming_connection(%s) raised", connection.peer)
             self.acceptor.abandon(connection)
             if mark is not None and self._uncounted.get(connection) is mark:  # not counted in: the books say parked
-                del self._uncounted[connection]
+                self._uncounted.pop(connection, None)
                 with self.lock:
                     self.parked -= 1
                     self.served += 1

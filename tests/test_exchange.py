@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import random
@@ -11,13 +12,14 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acceptor import Limits, Violation
-from acceptor.messages import BodyError, ClientDisconnectedError, HTTPError, Request, Response
+from acceptor.messages import BodyError, ClientDisconnectedError, Headers, HTTPError, Request, Response
 from acceptor.phases import End, Phase
 from acceptor.violations import Compliance
 from tests.clients import PATIENCE, Gate, RawClient, access_lines, access_records, request
@@ -68,6 +70,95 @@ def test_a_request_that_is_over_is_gone_without_the_garbage_collector(serve: Ser
         assert gone[0]() is None
     finally:
         gc.enable()
+
+
+class Knowing(Response):
+    """One that knows the request that it answers."""
+
+    request: Request
+
+
+def test_a_response_that_knows_its_request_is_gone_with_it(serve: Serve) -> None:
+    gone: list[weakref.ref[Request]] = []
+
+    def handler(request: Request) -> Response:
+        gone.append(weakref.ref(request))
+        response = Knowing("ok")
+        response.request = request
+        return response
+
+    gc.disable()
+    try:
+        session = serve(handler)
+        for _ in range(2):
+            session.client.send(request())
+            assert session.client.read_response().body == b"ok"
+        assert gone[0]() is None
+    finally:
+        gc.enable()
+
+
+# What a handler makes of it.
+
+def test_what_a_handler_sets_is_its_own_and_the_log_has_what_came(
+        serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def handler(request: Request) -> bytes:
+        request.client = ("elsewhere", 1)
+        request.scheme = "ftp"
+        request.headers = Headers([(b"x-more", b"1")])
+        request.body = io.BytesIO(b"another")
+        return request.headers["X-More"].encode() + request.body.read()
+
+    session = serve(handler, log_access=True)
+    session.client.send(request(method="POST", body=b"a body"))
+    assert session.client.read_response().body == b"1another"
+    session.client.send(request(method="POST", body=b"a body"))  # what was not read of the first is not taken for it
+    assert session.client.read_response().body == b"1another"
+    session.client.close()
+    session.join()
+    came = session.connection.address[0], "http"
+    assert [(record.client, record.scheme) for record in access_records(caplog)] == [came, came]
+
+
+class Shrinking(Response):
+    """As one that another thread changes, between two looks at it."""
+
+    looks = 0
+
+    @property
+    def body(self) -> Any:
+        self.looks += 1
+        return b"xxx" if self.looks < 3 else b"xx"
+
+    @body.setter
+    def body(self, body: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_no_response_goes_out_whose_length_is_not_that_of_its_body(serve: Serve, looks: int) -> None:
+    def handler(request: Request) -> Response:
+        response = Shrinking("xxx")
+        response.looks = looks - 3
+        return response
+
+    session = serve(handler, may_fail=True)
+    session.client.send(request() + request())
+    with suppress(ConnectionResetError, AssertionError):
+        first = session.client.read_response()
+        assert len(first.body) == int(first.header("content-length") or -1)
+        assert session.client.read_response().status in (200, 500)
+
+
+@pytest.mark.parametrize("wrap", [lambda body: body, lambda body: iter(body.read, b"")], ids=["file", "pieces"])
+def test_a_response_whose_body_is_the_request_s_waits_for_what_is_still_to_come(
+        serve: Serve, wrap: Callable[[Any], Any]) -> None:
+    session = serve(lambda request: Response(wrap(request.body)))
+    head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n"
+    session.client.send(head + b"hello")
+    session.await_recv(Phase.RECEIVING)
+    session.client.send(b"world")
+    assert session.client.read_response().body == b"helloworld"
 
 
 # The client is gone.

@@ -138,7 +138,14 @@ def test_a_request_that_came_over_no_connection_says_so() -> None:
 
 
 def test_a_request_without_a_body_has_an_empty_one() -> None:
-    assert make_request().body.read() == b""
+    body = make_request().body
+    assert (body.peek(), body.read(), body.readline(), list(body)) == (b"", b"", b"", [])  # type: ignore[union-attr]
+
+
+def test_what_is_read_of_a_request_can_be_replaced() -> None:
+    request = make_request()
+    request.headers, request.body = Headers([(b"a", b"1")]), io.BytesIO(b"b")
+    assert (request.headers["A"], request.body.read()) == ("1", b"b")
 
 
 def test_a_request_has_one_body_however_often_it_is_asked_for() -> None:

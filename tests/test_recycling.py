@@ -69,6 +69,7 @@ class Verdict:
 def test_a_replacement_holds_on_while_there_is_no_cpu_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = Verdict()
     monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
+    monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
     with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
         acceptor.connect(1)[0].wait_for("processing")
         verdict.wait_until_asked_twice()
@@ -82,21 +83,53 @@ def test_a_replacement_holds_on_while_there_is_no_cpu_to_be_had(monkeypatch: pyt
         second.wait_for("processing")
 
 
+@pytest.mark.parametrize("settings", [{"idle": "hold"}, {"max_accept_count": 5}], ids=str)
+def test_where_somebody_must_be_free_no_replacement_holds_on(settings: dict[str, Any],
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskmaster.recycling.saturated", Verdict())
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=3, **settings)) as (acceptor, taskmaster):
+        acceptor.settle(acceptor.connect(2), "processing")
+        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "one at the door", taskmaster.snapshot)
+
+
+def test_a_replacement_that_nobody_relieves_joins_although_there_is_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are in handlers that wait, and one of them computes."""
+    monkeypatch.setattr("taskmaster.recycling.saturated", Verdict())
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, _):
+        acceptor.settle(acceptor.connect(5), "processing")
+
+
+def test_a_replacement_that_holds_on_is_none_of_the_threads_that_resize_asks_for(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("taskmaster.recycling.saturated", verdict := Verdict())
+    monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
+        acceptor.connect(1)[0].wait_for("processing")
+        verdict.wait_until_asked_twice()
+        taskmaster.resize(standby=2)
+        acceptor.connect(1)[0].wait_for("processing")
+
+
+@pytest.mark.parametrize("error", [OSError, PermissionError])
+def test_a_replacement_that_cannot_see_what_is_used_joins_at_once(error: type[OSError],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(threads: object) -> dict[int, float]:
+        raise error("no clocks here")
+
+    monkeypatch.setattr("taskmaster.register.cpu_seconds", refuse)
+    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, _):
+        acceptor.settle(acceptor.connect(5), "processing")
+
+
 def test_a_replacement_that_holds_on_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = Verdict()
     monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
+    monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
     with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
         acceptor.connect(1)[0].wait_for("processing")
         verdict.wait_until_asked_twice()
         acceptor.finish_all()
     assert taskmaster.snapshot().thread_count == 0
-
-
-def test_with_a_waiting_room_no_replacement_holds_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskmaster.recycling.saturated", Verdict())
-    with running(RecyclingTaskmaster(standby=1, max_thread_count=2, max_accept_count=0)) as (acceptor, taskmaster):
-        acceptor.settle(acceptor.connect(2), "processing")
-        acceptor.wait_until(lambda: len(acceptor.accepting) == 1, "one at the door", taskmaster.snapshot)
 
 
 def test_after_a_burst_the_population_returns_to_standby() -> None:
