@@ -143,11 +143,15 @@ def test_no_response_goes_out_whose_length_is_not_that_of_its_body(serve: Serve,
         return response
 
     session = serve(handler, may_fail=True)
-    session.client.send(request() + request())
-    with suppress(ConnectionResetError, AssertionError):
-        first = session.client.read_response()
-        assert len(first.body) == int(first.header("content-length") or -1)
-        assert session.client.read_response().status in (200, 500)
+    session.client.send(request() + request(headers=["Connection: close"]))
+    received = b""
+    with suppress(ConnectionResetError):  # it stops where it is: better than a length that is none
+        received = session.client.read_to_end()
+    while received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 "), received
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        received = rest[length:]
 
 
 @pytest.mark.parametrize("wrap", [lambda body: body, lambda body: iter(body.read, b"")], ids=["file", "pieces"])
