@@ -96,8 +96,8 @@ EXPERIMENTS = {
         ((0, 1),), ("close", "alone"), traced="alone"),
     "standby": Experiment(
         "Threads that wait when there is nothing to do, of 100 that there may be",
-        tuple(Setting(f"standby={n}{' (default)' if n == 8 else ''}", (*_DEFAULT, "--standby", str(n)))
-              for n in (1, 8, 32)),
+        tuple(Setting(f"standby={n}{' (default)' if n == 4 else ''}", (*_DEFAULT, "--standby", str(n)))
+              for n in (1, 4, 8, 32)),
         ((1, 0), (1, 2)), _WAITING),
 }
 

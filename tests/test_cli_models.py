@@ -65,8 +65,8 @@ def make(**options: str) -> Taskmaster:
 
 
 @pytest.mark.parametrize(("options", "kind", "attributes"), [
-    ({}, RecyclingTaskmaster, {"standby": 8, "max_thread_count": 100, "max_accept_count": None, "idle_timeout": 10.0}),
-    ({"threads": "64"}, RecyclingTaskmaster, {"standby": 8, "max_thread_count": 64}),
+    ({}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 100, "max_accept_count": None, "idle_timeout": 10.0}),
+    ({"threads": "64"}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 64}),
     ({"threads": "4"}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 4}),
     ({"threads": "4:64"}, RecyclingTaskmaster, {"standby": 4, "max_thread_count": 64}),
     ({"standby": "3", "queue": "5", "idle_timeout": "2.5"}, RecyclingTaskmaster,
@@ -184,8 +184,8 @@ def test_a_model_is_described_for_the_log(options: dict[str, str], text: str) ->
 
 
 @pytest.mark.parametrize(("options", "values"), [
-    ({}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10", "idle": DEFAULT_IDLE}),
-    ({"processes": "2"}, {"threads": "8:100", "standby": "8", "queue": "none", "idle-timeout": "10",
+    ({}, {"threads": "4:100", "standby": "4", "queue": "none", "idle-timeout": "10", "idle": DEFAULT_IDLE}),
+    ({"processes": "2"}, {"threads": "4:100", "standby": "4", "queue": "none", "idle-timeout": "10",
                           "idle": DEFAULT_IDLE}),
     ({"threads": "4", "idle": "park"}, {"threads": "4:4", "standby": "4", "queue": "none", "idle-timeout": "10",
                                         "idle": "park"}),

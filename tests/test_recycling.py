@@ -239,7 +239,7 @@ def test_a_start_after_a_crowded_stop_begins_anew() -> None:
 
 def test_standby_is_no_more_than_a_small_limit_allows() -> None:
     assert RecyclingTaskmaster(max_thread_count=4).standby == 4
-    assert RecyclingTaskmaster().standby == 8
+    assert RecyclingTaskmaster().standby == 4
 
 
 class Recycling(Population):

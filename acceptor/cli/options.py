@@ -139,10 +139,10 @@ MODEL = [
            "Requests served at once, each by a thread; see --idle for what connections cost. recycling takes a range, "
            "too: 4:64 keeps 4 waiting and has 64 at most. With -t thread, none means no limit.",
            "max_thread_count, standby; PooledTaskmaster(threads)",
-           default_text="thread 100, pool 16, recycling 8:100"),
+           default_text="thread 100, pool 16, recycling 4:100"),
     Option("standby", "Model", whole(at_least=1),
            "recycling: threads that wait when there is nothing to do; the MIN of a range.",
-           "RecyclingTaskmaster(standby)", default_text="8, or --threads if that is less"),
+           "RecyclingTaskmaster(standby)", default_text="4, or --threads if that is less"),
     Option("queue", "Model", whole(at_least=0).or_none(),
            "thread, pool, recycling: connections that may wait for one of those threads; the next is answered 503. "
            "none: they wait in the kernel, and nobody is refused.",
