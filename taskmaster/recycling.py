@@ -84,8 +84,8 @@ from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 __all__ = ["RecyclingTaskmaster"]
 
 _STANDBY = 4
-"""By default: where handlers do not wait, p99 is less than half of what it is with 8, for the same CPU, and handlers that
-wait get more of them within milliseconds (docs/threads.md)."""
+"""By default: where handlers do not wait, p99 is less than half of what it is with 8, for the same CPU; and where they
+do, there are more within milliseconds (docs/threads.md)."""
 _LOOK, _LOOK_AT_MOST = 0.002, 0.02
 """Seconds for which a thread looks at what the others use before it joins them: at first, and at last, for each look
 costs a wake-up."""

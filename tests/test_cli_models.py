@@ -170,14 +170,14 @@ def test_the_defaults_that_the_help_tells_are_those_of_the_models() -> None:
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({}, "RecyclingTaskmaster, 8 to 100 threads"),
+    ({}, "RecyclingTaskmaster, 4 to 100 threads"),
     ({"taskmaster": "pool", "threads": "4"}, "PooledTaskmaster, 4 threads"),
     ({"taskmaster": "single"}, "SingleThreadedTaskmaster, 1 thread"),
     ({"taskmaster": "thread", "threads": "none"}, "ThreadPerConnectionTaskmaster, a thread for each connection"),
     ({"taskmaster": "loop"}, "EventLoopTaskmaster, 1 thread"),
     ({"taskmaster": "loop", "offload": "threads:4"}, "EventLoopTaskmaster, 1 thread and --offload"),
     ({"taskmaster": "single", "processes": "1"}, "1 worker process, each with SingleThreadedTaskmaster, 1 thread"),
-    ({"processes": "2"}, "2 worker processes, each with RecyclingTaskmaster, 8 to 100 threads"),
+    ({"processes": "2"}, "2 worker processes, each with RecyclingTaskmaster, 4 to 100 threads"),
 ])
 def test_a_model_is_described_for_the_log(options: dict[str, str], text: str) -> None:
     assert describe(make(**options)) == text
