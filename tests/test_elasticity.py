@@ -180,7 +180,7 @@ def test_a_thread_that_the_system_does_not_give_is_logged_and_comes_later(
 @pytest.mark.parametrize(("taskmaster", "arguments", "message"), [
     (PooledTaskmaster(), {"threads": 0}, "threads=0: pass a whole number of at least 1"),
     (RecyclingTaskmaster(), {"standby": 101}, "standby=101 is more than max_thread_count=100: lower the one or raise"),
-    (RecyclingTaskmaster(), {"max_thread_count": 7}, "standby=8 is more than max_thread_count=7: lower the one or"),
+    (RecyclingTaskmaster(), {"max_thread_count": 3}, "standby=4 is more than max_thread_count=3: lower the one or"),
     (RecyclingTaskmaster(), {"max_thread_count": True}, "max_thread_count=True: pass a whole number of at least 1"),
     (ThreadPerConnectionTaskmaster(), {"max_thread_count": None}, "max_accept_count=20 without max_thread_count"),
     (ThreadPerConnectionTaskmaster(), {"max_thread_count": 0}, "max_thread_count=0: pass a whole number of at least 1"),
