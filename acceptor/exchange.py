@@ -50,11 +50,15 @@ _LEFT = 499
 """The status, in the access log, of a request whose client left before there was an answer: nginx's."""
 
 
+_NO_RESPONSE = Response()
+"""What a handler that has detached its connection answers."""
+
+
 class Exchange(Request):
     """One request of `connection`, whose head has been read, and its response. To its handler it is the Request.
 
-    Owned by the thread that serves the connection. One object, because making a second one for every request costs more
-    than the whole of its sending does in Python.
+    Owned by the thread that serves the connection. One object and not two, which would be one more to make for every
+    request, and would know each other.
     """
 
     # What hardly any request needs stands here until it is needed. (In Python 3.11 an object gives up its compact form,
@@ -68,11 +72,11 @@ class Exchange(Request):
     _planned: Plan | None = None
     _sending: Sending | None = None
     """If the response is sent in parts."""
-    _response = _to_close = Response()
+    _response = _to_close = _NO_RESPONSE
     """What is answered; and what the handler has, whose body is to be closed, even if that failed."""
     _keep_alive = False
     _in_job = False
-    """The handler runs, or has run, as a job of an executor, in this process: see `acceptor.alone`."""
+    """A job of an executor, in this process, is at it: see `acceptor.alone`."""
     _streamed = False
     """Its body is not bytes, or has been begun by the handler."""
     _pushing: Pushing | None = None
@@ -389,7 +393,7 @@ class Exchange(Request):
 
     def _would_keep_alive(self) -> bool:
         service = self._connection.service
-        return (self._head.keep_alive and not (service.leaving or service.stopping)
+        return (self._head.keep_alive and not service.last_responses
                 and self._connection.served != service.limits.requests_per_connection
                 and not (self._raw_body is not None and self._raw_body.is_much(_DISCARD)))
 
@@ -462,7 +466,3 @@ class Exchange(Request):
 
 def internal_error() -> Response:
     return Response("Internal Server Error\n", 500)
-
-
-_NO_RESPONSE = Response()
-"""What a handler that has detached its connection answers."""

@@ -118,18 +118,7 @@ class Run:
         self._process(connection)
 
     def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
-        # As `_process`, which would be one call more for every request.
-        if not self._registry.begin(connection):
-            return False
-        end = _CLOSE
-        try:
-            end = connection.serve(go_on if self._can_park and not self._service.stopping else None)
-        except Exception:
-            self._log_bug(connection)
-        finally:
-            if end is not _PARK:
-                self._part(connection, end)
-        return end is _PARK
+        return self._process(connection, go_on if self._can_park and not self._service.stopping else None)
 
     def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
         if not self._can_park:
@@ -195,14 +184,11 @@ class Run:
         try:
             end = connection.serve(go_on, alone=alone, offload=offload)
         except Exception:
-            self._log_bug(connection)
+            logger.exception("%s: this is a bug in the server; closing", connection)
         finally:
             if end is not _PARK:
                 self._part(connection, end)
         return end is _PARK
-
-    def _log_bug(self, connection: Connection) -> None:
-        logger.exception("%s: this is a bug in the server; closing", connection)
 
     def _part(self, connection: Connection, end: End) -> None:
         """The calling thread has served `connection` to its end."""

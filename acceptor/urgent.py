@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from acceptor.framing import plan
 from acceptor.messages import Headers, Request, Response
 from acceptor.violations import ProtocolError
-from acceptor.wire import H11Wire
 
 if TYPE_CHECKING:
     from acceptor.connection import Connection
@@ -70,7 +69,7 @@ def peek(connection: Connection) -> bytes | None:
 def urgent_answer(connection: Connection, data: bytes, urgent: Urgent) -> Answer | None:
     """What `urgent` answers to the request that `data`, from `peek`, begins with; None if it is not urgent."""
     service = connection.service
-    wire = H11Wire(service.limits, service.compliance)
+    wire = service.make_wire(service.limits, service.compliance)
     try:
         wire.receive(data)
         head = wire.next_head()

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, TypeAlias, cast
 
 from acceptor.environ import Environ, EnvironMaker, FileWrapper
-from acceptor.fields import check_reason, encode_headers
+from acceptor.fields import check_reason, encode_field
 from acceptor.interfaces import is_wsgi, takes
 from acceptor.messages import Body, BodyError, ClientDisconnectedError, Request, Response, file_size
 
@@ -309,7 +309,7 @@ def _check_header(pair: tuple[str, str]) -> tuple[bytes, bytes] | tuple[()]:
     except (AttributeError, TypeError, ValueError):
         raise TypeError(f"start_response(): header {pair!r:.80}: pass a tuple of a name and a value, both str"
                         ) from None
-    checked = () if theirs else encode_headers(((name, value),))[0]
+    checked = () if theirs else encode_field(name, value)
     if type(pair) is tuple and type(pair[0]) is type(pair[1]) is str and len(pair[0]) + len(pair[1]) <= _LONG:
         _remember(_fields, pair, checked)
     return checked

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -66,13 +67,20 @@ class Verdict:
             assert self.asked.acquire(timeout=PATIENCE)
 
 
-def test_a_replacement_holds_on_while_there_is_no_cpu_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def holding_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ScriptedAcceptor, RecyclingTaskmaster, Verdict]]:
+    """One thread serves; its replacement holds on, for as long as the verdict says."""
     verdict = Verdict()
     monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
     monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
     with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
         acceptor.connect(1)[0].wait_for("processing")
         verdict.wait_until_asked_twice()
+        yield acceptor, taskmaster, verdict
+
+
+def test_a_replacement_holds_on_while_there_is_no_cpu_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    with holding_on(monkeypatch) as (acceptor, taskmaster, verdict):
         now = taskmaster.snapshot()
         assert (now.threads[ThreadState.SERVING], now.threads[ThreadState.STARTING], now.thread_count) == (1, 1, 2), now
         assert not taskmaster.others_idle(), "it is not free to serve"
@@ -101,11 +109,7 @@ def test_a_replacement_that_nobody_relieves_joins_although_there_is_no_cpu(monke
 
 def test_a_replacement_that_holds_on_is_none_of_the_threads_that_resize_asks_for(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskmaster.recycling.saturated", verdict := Verdict())
-    monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
-    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
-        acceptor.connect(1)[0].wait_for("processing")
-        verdict.wait_until_asked_twice()
+    with holding_on(monkeypatch) as (acceptor, taskmaster, _):
         taskmaster.resize(standby=2)
         acceptor.connect(1)[0].wait_for("processing")
 
@@ -122,12 +126,7 @@ def test_a_replacement_that_cannot_see_what_is_used_joins_at_once(error: type[OS
 
 
 def test_a_replacement_that_holds_on_does_not_delay_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    verdict = Verdict()
-    monkeypatch.setattr("taskmaster.recycling.saturated", verdict)
-    monkeypatch.setattr("taskmaster.recycling._NONE_FREE", float("inf"))
-    with running(RecyclingTaskmaster(standby=1, max_thread_count=10)) as (acceptor, taskmaster):
-        acceptor.connect(1)[0].wait_for("processing")
-        verdict.wait_until_asked_twice()
+    with holding_on(monkeypatch) as (acceptor, taskmaster, _):
         acceptor.finish_all()
     assert taskmaster.snapshot().thread_count == 0
 
