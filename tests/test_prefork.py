@@ -718,7 +718,8 @@ def test_kills_replacements_and_resizes_under_load_cost_no_more_than_what_the_ki
     with Load(server.port) as load:
         for number in range(24):
             load.wait_for(10)
-            victim = server.workers()[number % len(server.workers())]
+            workers = server.workers()  # once: they come and go
+            victim = workers[number % len(workers)]
             if number % 4 == 0:
                 server.taskmaster.resize(1 + number % 5)
             elif number % 4 == 1:
