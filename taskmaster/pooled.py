@@ -56,19 +56,23 @@ from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 
 __all__ = ["PooledTaskmaster"]
 
+_QUEUE = 1000
+"""By default: about what the kernel's backlog holds. With idle="park" each request comes through the queue, not each
+connection, so a short queue refuses clients that have been served before: 64 did, with 100 clients and 16 threads."""
+
 
 class PooledTaskmaster(ThreadedTaskmaster):
     """One accepting thread, one bounded queue, `threads` workers. See the module for the whole story.
 
     threads: workers, made at the start; so many connections are served at once (this is max_thread_count).
-    queue_size: connections that may wait for a worker; the next gets 503 (this is max_accept_count; None: they wait in
-        the kernel's backlog, and none is refused).
+    queue_size: connections that may wait for a worker, 1,000 by default; the next gets 503 (this is max_accept_count;
+        None: they wait in the kernel's backlog, and none is refused).
     idle: "park": a connection that is idle gives its worker back; "hold": it keeps it.
     inline: with idle="park", whether a worker goes on with a connection whose next request is there already: "fair",
         "always" or "never".
     """
 
-    def __init__(self, *, threads: int = 16, queue_size: int | None = 64, idle: Idle = DEFAULT_IDLE,
+    def __init__(self, *, threads: int = 16, queue_size: int | None = _QUEUE, idle: Idle = DEFAULT_IDLE,
                  inline: Inline = "fair") -> None:
         super().__init__()
         # Fixed at construction.

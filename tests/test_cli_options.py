@@ -435,5 +435,5 @@ def test_every_value_is_printed_with_its_origin(tmp_path: Path) -> None:
                  "leave = 2.5 # environment TASKMASTER_LEAVE",
                  'trusted-proxies = ["unix"] # environment FORWARDED_ALLOW_IPS', 'threads = "4:64" # file own.toml',
                  "backlog = 1024 # default", 'limit-connections = "none" # default', "# certfile = # not set",
-                 "# queue = # default: thread 20, pool 64, recycling none", "# Application"):
+                 "# queue = # default: thread 20, pool 1000, recycling none", "# Application"):
         assert line in lines, text

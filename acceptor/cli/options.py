@@ -146,7 +146,7 @@ MODEL = [
     Option("queue", "Model", whole(at_least=0).or_none(),
            "thread, pool, recycling: connections that may wait for one of those threads; the next is answered 503. "
            "none: they wait in the kernel, and nobody is refused.",
-           "max_accept_count; PooledTaskmaster(queue_size)", default_text="thread 20, pool 64, recycling none"),
+           "max_accept_count; PooledTaskmaster(queue_size)", default_text="thread 20, pool 1000, recycling none"),
     Option("idle-timeout", "Model", duration(),
            "recycling: a thread that has got no connection for so long ends, if more than --standby wait.",
            "RecyclingTaskmaster(idle_timeout)", default_text="10"),
