@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare scale waiting hostile speed threads regress micro fuzz test check coverage clean
+.PHONY: help compare lab scale waiting hostile speed threads regress steps fuzz test check coverage clean
 
 help:
-	@echo "make compare   the models side by side under real HTTP load: a table, a picture, and what they say (about 3 minutes)"
+	@echo "make compare   the models side by side under real HTTP load: a page with figures, and what they say (3 minutes)"
+	@echo "make lab       all that the lab can do: make lab ARGS='doctor', ARGS='run starve', ARGS='run readme --budget 1h' ..."
 	@echo "make scale     more connections than threads, more cores than one process uses: what parking, an event loop and"
 	@echo "               processes do about it, claim by claim (8 minutes)"
 	@echo "make waiting   the ways in which threads can wait on one listen socket, compared (1 minute)"
@@ -15,7 +16,7 @@ help:
 	@echo "make threads   how many threads, which model, switch interval and so on: CPU for a request, and the slowest answers"
 	@echo "               (6 minutes; needs wrk)"
 	@echo "make regress   is the working tree slower than HEAD? make regress A=v1 B=v2 compares two commits (3 minutes)"
-	@echo "make micro     the steps of a request one by one, without a network (10 seconds)"
+	@echo "make steps     the steps of a request one by one, without a network (10 seconds)"
 	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"
@@ -23,7 +24,10 @@ help:
 	@echo "make clean     remove what the commands above have made"
 
 compare: $(VENV)/bench
-	@$(BIN)/python -m bench compare $(ARGS)
+	@$(BIN)/python -m bench run quick $(ARGS)
+
+lab: $(VENV)/bench
+	@$(BIN)/python -m bench $(or $(ARGS),--help)
 
 scale: $(VENV)/bench
 	@$(BIN)/python -m bench scale $(ARGS)
@@ -43,8 +47,8 @@ threads: $(VENV)/test
 regress: $(VENV)/test
 	@$(BIN)/python -m bench regress $(if $(A)$(B),$(or $(A),HEAD) $(B)) $(ARGS)
 
-micro: $(VENV)/test
-	@$(BIN)/python -m bench micro $(ARGS)
+steps: $(VENV)/test
+	@$(BIN)/python -m bench steps $(ARGS)
 
 fuzz: $(VENV)/fuzz
 	@$(BIN)/python -m fuzz $(ARGS)

@@ -27,7 +27,6 @@
       threads_plan     the knobs; threads_run: one run; threads_report: tables, sentences, and a page made of them
     regress          is one commit slower than another
       regress_sides    the code of both
-      regress_statistics    ratios, and how sure they are
     micro            the steps of a request, without a network
       micro_operations the steps, also for profilers
     hostile          clients that try to hold every thread

@@ -3,361 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import random
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from bench import wrk
 from bench.children import ChildError
-from bench.compare import report, run_compare
-from bench.hostile_lab import run_hostile
-from bench.micro import matching, run_micro
-from bench.models import MODELS, find_model, names_of
-from bench.regress import run_regress
-from bench.regress_sides import WORKING_TREE
-from bench.scale import EXPERIMENTS, run_scale
-from bench.speed import CELLS, run_speed
-from bench.speed_run import parse_cells
-from bench.speed_subjects import Subject, chosen
-from bench.threads import existing, run_threads
-from bench.threads_plan import EXPERIMENTS as THREADS
-from bench.threads_plan import chosen_experiments
-from bench.waiting_lab import run_waiting
+from bench.cli.lab import add_lab
+from bench.cli.studies import add_studies
 
-_COMPARE = """\
-Serve HTTP with each concurrency model, load it over loopback, and say what came of it.
+__all__ = ["main"]
 
-A cell of the matrix is a model, keep-alive on or off, and what the handler sleeps. Without keep-alive every request
-comes on a new connection, so that what a model does for a connection counts; with it, a client keeps its connection,
-and so, in models that hold, the thread that serves it. Every server has one core, prefork too.
-"""
-_HOSTILE = """\
-Hold a server's threads in six ways, four threads and four hostile clients each, while somebody else wants an answer.
+_DESCRIPTION = """\
+The lab: measure the concurrency models, and whoever else serves HTTP, on this machine.
 
-For each kind of client and each model: how long the good client had to wait at worst, and when the server was rid of
-the hostile ones. With the default timeouts; takes up to 90 seconds for each model, and that long for those that park,
-which nobody urges to get rid of a client that costs them no thread. (The loop has one thread, whatever comes.)
-"""
-_SCALE = """\
-More connections than threads, and more cores than the GIL lets a process use.
-
-  crowd      10,000 idle connections beside 100 active ones, on 8 threads: what they cost these, and in memory
-  fairness   64 clients with keep-alive on 8 threads: who is served, and how long newcomers wait
-  loop       an event loop whose handlers sleep, and threads for them
-  cores      a handler that computes, in one process and in two
-  price      what parking costs: context switches and CPU for each request
-
-Each claim is said to PASS or to FAIL, with its figures. About 8 minutes.
-"""
-_SPEED = """\
-What a request costs: this server on each parser, and others, on one core under wrk on another, keep-alive on and off,
-handlers that sleep 0, 0.1 and 1 ms; then large transfers. Each claim is said to PASS or to FAIL, with its figures, by
-ratios within this run. What is not installed is left out, and said. About 10 minutes; --quick takes one.
-"""
-_REGRESS = """\
-Is B slower than A? Pairs of runs, interleaved, on the code of each. A and B are commits, or directories with a checkout
-(with a / in it). The exit code is 1 if a cell costs more than --tolerance more, with all of the 95 % interval.
-"""
-_MICRO = """\
-The steps of a request one by one, without a network: parsers, the loop of a connection, WSGI, the head of a response.
-Time is the least of several repeats; --instructions counts what callgrind sees, which does not depend on how busy the
-machine is (2 to 4 minutes).
-"""
-_THREADS = """\
-How threads move the CPU of a request, and the slowest answers: one knob at a time, all else equal, under wrk.
-
-  threads    1 to 64 of them
-  models     which thread accepts, which waits, which serves
-  inline     whether a thread goes on with a client that pipelines
-  switch     sys.setswitchinterval()
-  defer      TCP_DEFER_ACCEPT, without keep-alive; system calls by strace(1), if it is there
-  standby    threads that wait, of 100 that there may be
-
-It ends with what differs, in sentences. docs/threads.md says why. About 6 minutes.
-"""
-_REGRESS_EXAMPLES = """\
-examples:
-  python -m bench regress                                 HEAD and the working tree: about 3 minutes
-  python -m bench regress main~5 main --pairs 12          12 pairs of each cell: narrower intervals
-  python -m bench regress HEAD --micro                    steps of a request instead of servers: about 2 minutes
-  python -m bench regress HEAD --instructions             the same counted, not timed: for a busy machine
-  python -m bench regress HEAD ../other-checkout/ --cells on:0 --server=--http=h11
-"""
-_EXAMPLES = """\
-examples:
-  python -m bench compare                                        everything: about 3 minutes
-  python -m bench compare --keep-alive off --sleeps none         where the threaded models differ most: 35 s
-  python -m bench compare --models recycling,thread --connections 400 --duration 10 --rounds 5
-  python -m bench compare --models thread,my_model:MyTaskmaster  a taskmaster of your own, importable from here
-  python -m bench compare --generator wrk                        a second opinion
+Begin with `python -m bench doctor` and `python -m bench run quick`. bench/README.md is the argument behind it.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (None: this process' own); return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="The lab: measure the concurrency models.")
-    commands = parser.add_subparsers(required=True, metavar="compare | report | waiting | hostile | "
-                                     "scale | speed | regress | micro | threads")
-    _compare(commands.add_parser("compare", help="all models under HTTP load: table, picture, sentences",
-                                 description=_COMPARE, epilog=_EXAMPLES,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter))
-    again = commands.add_parser("report", help="show the results of an earlier comparison again",
-                                description="Show what a comparison left in its folder of results.")
-    again.add_argument("folder", type=_results, metavar="DIR", help="the folder, such as bench/results/2026-11-23-...")
-    again.add_argument("--no-picture", dest="picture", action="store_false", help="draw no picture")
-    again.set_defaults(run=lambda options: report(options.folder, options.picture))
-    waiting = commands.add_parser("waiting", help="the ways in which threads can wait on one listen socket",
-                                  description="Compare the ways in which many threads can wait on one listen socket. "
-                                  "No HTTP server: bare sockets. Takes about 50 seconds.")
-    waiting.add_argument("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
-    waiting.set_defaults(run=run_waiting)
-    _hostile(commands.add_parser("hostile", help="clients that try to hold every thread",
-                                 description=_HOSTILE, formatter_class=argparse.RawDescriptionHelpFormatter))
-    _scale(commands.add_parser("scale", help="more connections than threads, more cores than one process uses",
-                               description=_SCALE, formatter_class=argparse.RawDescriptionHelpFormatter))
-    _speed(commands.add_parser("speed", help="what a request costs, ours and others': figures, and claims",
-                               description=_SPEED, formatter_class=argparse.RawDescriptionHelpFormatter))
-    _regress(commands.add_parser("regress", help="is one commit slower than another",
-                                 description=_REGRESS, epilog=_REGRESS_EXAMPLES,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter))
-    _micro(commands.add_parser("micro", help="the steps of a request, without a network",
-                               description=_MICRO, formatter_class=argparse.RawDescriptionHelpFormatter))
-    _threads(commands.add_parser("threads", help="how threads move CPU per request and p99: one knob at a time",
-                                 description=_THREADS, formatter_class=argparse.RawDescriptionHelpFormatter))
+    parser = argparse.ArgumentParser(prog="python -m bench", description=_DESCRIPTION,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    add_lab(commands)
+    add_studies(commands)
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     return run(options)
-
-
-def _compare(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--models", type=_models, default=list(MODELS), metavar="A,B",
-        help=f"from {', '.join(MODELS)}, or pkg.mod:Class; pool and recycling stand for both of theirs (default: all)")
-    add("--connections", type=_number(int, 1, 1000), default=100, metavar="N", help="clients at once (default: 100)")
-    add("--sleeps", type=_sleeps, default=[0.0, 0.1, 1.0], metavar="MS,MS",
-        help="what the handler sleeps, in milliseconds; none: no sleep is called (default: none,0.1,1)")
-    add("--keep-alive", type=_on_off, default=[True, False], metavar="on,off", help="on, off or both (default: both)")
-    add("--duration", type=_number(float, 0.05, 600), default=0.8, metavar="S",
-        help="seconds of each run that count (default: 0.8)")
-    add("--warmup", type=_number(float, 0, 60), default=0.3, metavar="S",
-        help="seconds before that, which do not (default: 0.3)")
-    add("--rounds", type=_number(int, 1, 100), default=2, metavar="N",
-        help="runs of each cell, interleaved (default: 2)")
-    add("--timeout", type=_number(float, 0.1, 600), default=10.0, metavar="S",
-        help="seconds a client waits for a response before it counts an error (default: 10)")
-    add("--generator", type=_generator, default="builtin", metavar="builtin|wrk",
-        help="what makes the load (default: builtin); wrk takes whole seconds only")
-    add("--out", type=Path, metavar="DIR", help="where the results go (default: bench/results/DATE-HOST)")
-    add("--seed", type=int, default=random.randrange(10**6), metavar="N",
-        help="for the order of the runs (default: a new one each time; it is kept with the results)")
-    add("--no-picture", dest="picture", action="store_false", help="draw no picture")
-    parser.set_defaults(run=run_compare)
-
-
-def _hostile(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--models", type=_models, default=list(MODELS), metavar="A,B",
-        help=f"from {', '.join(MODELS)}, or pkg.mod:Class; pool and recycling stand for both of theirs (default: all)")
-    add("--clients", type=_number(int, 1, 100), default=4, metavar="N",
-        help="hostile clients of each kind; against one thread always one (default: 4)")
-    add("--patience", type=_number(float, 1, 3600), default=90.0, metavar="S",
-        help="seconds until an attack is given up (default: 90)")
-    add("--port", type=int, metavar="N", help="attack the server that listens there, on 127.0.0.1, instead: it must "
-        "answer GET / and GET /big (40 MB) and read what is posted to /, as bench.hostile:wsgi_app does")
-    add("--name", default="theirs", metavar="NAME", help="what to call that server")
-    parser.set_defaults(run=run_hostile)
-
-
-def _scale(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--only", type=_experiments, default=list(EXPERIMENTS), metavar="A,B",
-        help=f"some of {', '.join(EXPERIMENTS)} (default: all)")
-    add("--rounds", type=_number(int, 1, 100), default=2, metavar="N",
-        help="repetitions of what is compared, interleaved (default: 2)")
-    add("--seconds", type=_number(float, 0.1, 600), default=2.0, metavar="S",
-        help="seconds of each load that count (default: 2)")
-    add("--idle", type=_number(int, 1, 100_000), default=10_000, metavar="N",
-        help="idle connections of the crowd (default: 10000)")
-    add("--json", type=Path, metavar="FILE", help="also keep all that was measured in FILE")
-    add("--picture", type=Path, metavar="FILE", help="draw who was served (fairness): an SVG file")
-    parser.set_defaults(run=run_scale)
-
-
-def _speed(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--only", type=_subjects, metavar="A,B", help="some of the subjects, in every cell; recycling-park stands for "
-        "all that begin so (default: all, and those that need it least not where handlers sleep)")
-    add("--cells", type=_cells, metavar="on:0,off:0.1", help="keep-alive, and milliseconds of sleep (default: on and "
-        "off, 0, 0.1 and 1)")
-    add("--rounds", type=_number(int, 1, 100), metavar="N", help="runs of each, interleaved (default: 3)")
-    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
-        help="seconds of each run that count; wrk takes whole ones (default: 1)")
-    add("--python", "--peers-python", default=sys.executable, metavar="PATH",
-        help="the Python that runs all servers, ours too: one where the others are installed (default: this one)")
-    add("--quick", action="store_true", help="one round, no sleep, no transfers: a look")
-    _kept(parser)
-
-    def run(options: argparse.Namespace) -> int:
-        options.rounds = options.rounds or (1 if options.quick else 3)
-        options.cells = options.cells or [cell for cell in CELLS if not (options.quick and cell[1])]
-        return run_speed(options)
-
-    parser.set_defaults(run=run)
-
-
-def _regress(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("a", nargs="?", default="HEAD", metavar="A", help="a commit, or a directory (default: HEAD)")
-    add("b", nargs="?", default=WORKING_TREE, metavar="B", help="another (default: the working tree)")
-    add("--cells", type=_cells, default=CELLS, metavar="on:0,off:0.1",
-        help="keep-alive, and milliseconds of sleep (default: on and off, 0, 0.1 and 1)")
-    add("--pairs", type=_number(int, 2, 1000), default=8, metavar="N", help="of each cell (default: 8)")
-    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
-        help="seconds of each run that count; wrk takes whole ones (default: 1)")
-    add("--tolerance", type=_number(float, 0, 1000), default=3.0, metavar="%",
-        help="per cent that it may cost more (default: 3)")
-    add("--model", default="recycling-park", metavar="NAME", help="which model serves (default: recycling-park)")
-    add("--server", action="append", default=[], metavar="ARGUMENT",
-        help="another argument of bench.server, such as --server=--http=h11; may be repeated")
-    add("--micro", action="store_true", help="compare microbenchmarks, not servers; needs no wrk")
-    add("--instructions", action="store_true",
-        help="of microbenchmarks, compare instructions that callgrind counts, not time; one run of each is enough")
-    _kept(parser)
-    parser.set_defaults(run=run_regress)
-
-
-def _micro(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--only", type=_operations, default=[], metavar="A,B", help="those with one of these words in their name")
-    add("--instructions", action="store_true", help="count them by callgrind, too")
-    add("--python", default=sys.executable, metavar="PATH", help="the Python that runs them (default: this one)")
-    add("--json", type=Path, metavar="FILE", help="also keep the figures in FILE")
-    parser.set_defaults(run=run_micro)
-
-
-def _threads(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--only", type=_knobs, default=list(THREADS), metavar="A,B",
-        help=f"some of {', '.join(THREADS)} (default: all)")
-    add("--rounds", type=_number(int, 1, 100), metavar="N", help="runs of each, interleaved (default: 3)")
-    add("--seconds", type=_number(int, 1, 600), default=1, metavar="N",
-        help="seconds of each run that count; wrk takes whole ones (default: 1)")
-    add("--quick", action="store_true", help="one round: a look, which tells no differences")
-    add("--page", type=existing, metavar="FILE", help="put tables and sentences into this page, between its marks")
-    add("--again", type=existing, metavar="FILE", help="measure nothing, show what --json has kept in FILE")
-    _kept(parser)
-
-    def run(options: argparse.Namespace) -> int:
-        options.rounds = options.rounds or (1 if options.quick else 3)
-        return run_threads(options)
-
-    parser.set_defaults(run=run)
-
-
-def _knobs(text: str) -> list[str]:
-    try:
-        return chosen_experiments(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _kept(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also keep all that was measured in FILE")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), metavar="N",
-                        help="for the order of the runs (default: a new one each time)")
-
-
-def _subjects(text: str) -> list[Subject]:
-    try:
-        return chosen(text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _cells(text: str) -> list[tuple[bool, float]]:
-    try:
-        return parse_cells(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _operations(text: str) -> list[str]:
-    words = text.split(",")
-    try:
-        matching(words)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return words
-
-
-def _experiments(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise argparse.ArgumentTypeError(f"there is no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
-    return names
-
-
-def _models(text: str) -> list[str]:
-    names = list(dict.fromkeys(name for word in text.split(",") for name in names_of(word)))
-    for name in names:
-        try:
-            find_model(name)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    return names
-
-
-def _sleeps(text: str) -> list[float]:
-    def milliseconds(word: str) -> float:
-        if word in ("none", "0"):
-            return 0.0
-        try:
-            value = float(word)
-        except ValueError:
-            value = -1.0
-        if not 0.001 <= value <= 10_000:
-            raise argparse.ArgumentTypeError(f"{word!r}: give milliseconds from 0.001 to 10000, or none, separated by "
-                                             "commas: none,0.1,1")
-        return value
-    return sorted({milliseconds(word) for word in text.split(",")})
-
-
-def _on_off(text: str) -> list[bool]:
-    words = text.split(",")
-    if not set(words) <= {"on", "off"}:
-        raise argparse.ArgumentTypeError(f"{text!r}: give on, off, or on,off")
-    return [word == "on" for word in dict.fromkeys(words)]
-
-
-def _generator(text: str) -> str:
-    if text not in ("builtin", "wrk"):
-        raise argparse.ArgumentTypeError(f"{text!r}: give builtin or wrk")
-    if text == "wrk" and not wrk.installed():
-        raise argparse.ArgumentTypeError(wrk.MISSING)
-    return text
-
-
-def _results(text: str) -> Path:
-    folder = Path(text)
-    if not (folder / "runs.jsonl").is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} holds no runs.jsonl: give a folder made by python -m bench compare")
-    return folder
-
-
-def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(-1)
-        if not least <= value <= most:
-            whole = "whole " if kind is int else ""
-            raise argparse.ArgumentTypeError(f"{text!r}: give a {whole}number from {least:g} to {most:g}")
-        return value
-    return convert
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -370,5 +43,8 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read what this printed has enough, as head(1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except ChildError as error:
         sys.exit(f"python -m bench: {error}")

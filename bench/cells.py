@@ -1,24 +1,21 @@
-"""A cell of the matrix, one run of it, and the figures that several runs add up to.
+"""A model under a closed loop, one run of it, and the figures that several runs add up to.
 
-A run is what happened once, with a server process of its own; it is kept as one line of JSON (`runs.jsonl`). Figures
-are made of the runs of one cell, and everything that is printed or drawn is made of figures: so it can be had again
-from the file alone.
+A run is what happened once, with a server process of its own. Figures are made of the runs of one cell, and everything
+that is printed or drawn is made of figures.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 from bench.models import MODELS
 from bench.result import Result
 
-__all__ = ["Cell", "Figures", "Run", "figures", "read_runs", "same_load"]
+__all__ = ["Cell", "Figures", "Run", "figures", "same_load"]
 
 
 @dataclass(frozen=True)
@@ -61,16 +58,6 @@ class Run:
     """The last line that the server wrote to standard error, behind a colon."""
     failed: str = ""
     """Why there is no load."""
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        values = json.loads(text)
-        values["cell"] = Cell(**values["cell"])
-        values["load"] = None if values["load"] is None else Result(**values["load"])
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -150,12 +137,6 @@ def same_load(all_figures: Iterable[Figures]) -> list[list[Figures]]:
     for one in all_figures:
         groups.setdefault(one.cell.load, []).append(one)
     return list(groups.values())
-
-
-def read_runs(folder: Path) -> list[Run]:
-    """The runs kept in `folder`, in the order in which they were made. OSError if there are none there."""
-    with open(folder / "runs.jsonl", encoding="utf-8") as lines:
-        return [Run.from_json(line) for line in lines]
 
 
 def _of_cell(cell: Cell, runs: list[Run]) -> Figures:

@@ -80,15 +80,15 @@ class Load:
     pause: seconds that each pauses after an answer, on average.
     """
 
-    def __init__(self, port: int, connections: int, keep_alive: bool, timeout: float = 10.0, pause: float = 0.0
-                 ) -> None:
+    def __init__(self, port: int, connections: int, keep_alive: bool, timeout: float = 10.0, pause: float = 0.0,
+                 path: str = "/") -> None:
         # Fixed at construction.
         self._address = "127.0.0.1", port
         self._keep_alive = keep_alive
         self._timeout = timeout
         self._pause = pause
         fields = b"Host: 127.0.0.1\r\n" + (b"" if keep_alive else b"Connection: close\r\n")
-        self._request = b"GET / HTTP/1.1\r\n" + fields + b"\r\n"
+        self._request = f"GET {path} HTTP/1.1\r\n".encode() + fields + b"\r\n"
         # What changes.
         self._epoll = select.epoll()
         self._clients = [_Client() for _ in range(connections)]
@@ -302,7 +302,7 @@ class Load:
 
 
 def measure(port: int, connections: int, keep_alive: bool, *, warmup: float, duration: float, timeout: float = 10.0,
-            pause: float = 0.0, watch: int | None = None) -> Result:
+            pause: float = 0.0, path: str = "/", watch: int | None = None) -> Result:
     """Load 127.0.0.1:`port` for `warmup` seconds, which do not count, and `duration` seconds, which do.
 
     A warm-up is longer, by a second at most, if a client has not been answered yet: a server that is late with its
@@ -311,7 +311,7 @@ def measure(port: int, connections: int, keep_alive: bool, *, warmup: float, dur
     watch: the process whose CPU time is taken at both ends of the time that counts, and that of all it has forked.
     """
     watched = [] if watch is None else tree(watch)
-    with Load(port, connections, keep_alive, timeout, pause) as load:
+    with Load(port, connections, keep_alive, timeout, pause, path) as load:
         load.run(warmup)
         end = time.perf_counter() + (_LONGEST_START if warmup else 0.0)
         while load.unanswered() and time.perf_counter() < end:
@@ -334,12 +334,13 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a client waits for one response")
     parser.add_argument("--pause", type=float, default=0.0, metavar="MS",
                         help="milliseconds that each client pauses after an answer, on average")
+    parser.add_argument("--path", default="/", help="what is asked for (default: /)")
     parser.add_argument("--watch", type=int, metavar="PID", help="a process whose CPU time to take")
     options = parser.parse_args()
     gc.disable()  # nothing here makes cycles, and a collection would look like a slow server
     result = measure(options.port, options.connections, not options.no_keep_alive, warmup=options.warmup,
                      duration=options.duration, timeout=options.timeout, pause=options.pause / 1e3,
-                     watch=options.watch)
+                     path=options.path, watch=options.watch)
     print(json.dumps(asdict(result)))
 
 

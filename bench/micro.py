@@ -1,100 +1,163 @@
-"""`python -m bench micro`: the steps of a request one by one, without a network. `bench.micro_operations` has them.
+"""`python -m bench micro`: what this machine and this interpreter charge for the steps that models are made of.
 
-Time is the least of several repeats: what disturbs makes it longer, never shorter. With --instructions what callgrind
-counts, too: that is the same on a busy machine, so a change of one per cent can be seen, though not every instruction
-takes as long as another. Each operation has a short run and a long one; the difference counts, so that what is no part
-of the operation cancels.
+What is measured, and how it is to be read, is in `bench.physics`, which runs in a process of its own, on the core that
+servers under test have. --python gives other interpreters, side by side. A round measures everything once, and the
+rounds of all interpreters alternate, so that what disturbs hits all alike. Shown are the median of the rounds and, in
+brackets, the lowest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import shutil
-from collections.abc import Iterable
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import os
+import statistics
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from bench import machine
-from bench.children import ChildError, cores, running
-from bench.micro_operations import OPERATIONS, runs_of
-from bench.table import grid
+from bench.children import Child, ChildError, running
+from bench.physics import Group, groups
+from bench.progress import Progress
 
-__all__ = ["NO_VALGRIND", "OPERATIONS_FILE", "instructions", "matching", "run_micro", "totals"]
+__all__ = ["Column", "render", "run_micro", "says"]
 
-OPERATIONS_FILE = Path(__file__).with_name("micro_operations.py")
-NO_VALGRIND = ("valgrind is not installed, which counts instructions. Debian has it: apt install valgrind. Or leave "
-               "out --instructions")
-_PATIENCE = 600.0
-"""Seconds."""
+_ROUNDS, _SECONDS = 7, 0.05
+"""Seconds: of each measurement in a round."""
+_ROUNDS_QUICK, _SECONDS_QUICK = 3, 0.02
+_PATIENCE_S = 120.0
+
+
+@dataclass
+class Column:
+    """What was measured of one interpreter."""
+
+    title: str
+    """"3.13.0"; "3.13.5, no GIL"."""
+    rounds: list[Mapping[str, float | None]] = field(default_factory=list)
+    """Microseconds, by step; None: it cannot be measured here."""
+
+    def of(self, step: str) -> list[float]:
+        """All rounds of one step, if it could be measured."""
+        return [taken for one in self.rounds if (taken := one.get(step)) is not None]
+
+    def medians(self) -> dict[str, float]:
+        """Of all steps that could be measured."""
+        names = dict.fromkeys(name for one in self.rounds for name in one)
+        return {name: statistics.median(values) for name in names if (values := self.of(name))}
 
 
 def run_micro(options: argparse.Namespace) -> int:
-    """Run what the command line asks for; 1 if some operation could not be had, 2 if valgrind is missing."""
-    if options.instructions and not shutil.which("valgrind"):
-        print(NO_VALGRIND)
-        return 2
-    names = matching(options.only)
+    """Measure, and print the table and what it says; 2 if an interpreter does not run."""
+    rounds, seconds = (_ROUNDS_QUICK, _SECONDS_QUICK) if options.quick else (_ROUNDS, _SECONDS)
+    cores = sorted(os.sched_getaffinity(0))
     print(f"{machine.one_line()}\n", flush=True)
-    times = _times(options.python, names)
-    counts: dict[str, float] = {}
-    if options.instructions:
-        there = [name for name in names if not isinstance(times[name], str)]
-        print(f"counting {len(there)} operations...", flush=True)
-        counts = instructions([options.python, str(OPERATIONS_FILE)], there)
-    rows = [("operation", "us", "instructions", "", "")]
-    for name in names:
-        taken = times[name]
-        rows.append((name, "-" if isinstance(taken, str) else f"{taken:.2f}",
-                     f"{counts[name]:,.0f}" if name in counts else "", "", taken if isinstance(taken, str) else ""))
-    print(grid(rows))
+    try:
+        columns = measure(options.python or [sys.executable], cores, rounds, seconds)
+    except (ChildError, OSError) as error:
+        print(error)
+        return 2
+    print(render(groups(cores), columns))
+    for column in columns:
+        print(f"\nWhat the figures say{f' of {column.title}' if len(columns) > 1 else ''}")
+        for sentence in says(column.medians()):
+            print(textwrap.fill(sentence, 116, initial_indent="  ", subsequent_indent="    "))
     if options.json:
-        kept = {"machine": machine.describe([]), "us": {name: times[name] for name in names}, "instructions": counts}
+        kept = {"machine": machine.describe([]), "seconds": seconds,
+                "us": {column.title: column.rounds for column in columns}}
         options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    return int(any(isinstance(times[name], str) for name in names))
+    return 0
 
 
-def matching(words: Iterable[str]) -> list[str]:
-    """The operations whose name has one of `words` in it; all, if there are none. ValueError if a word is in none."""
-    words = list(words)
-    for word in words:
-        if not any(word in name for name in OPERATIONS):
-            raise ValueError(f"no operation has {word!r} in its name: choose from {'; '.join(OPERATIONS)}")
-    return [name for name in OPERATIONS if not words or any(word in name for word in words)]
+def measure(pythons: Sequence[str], cores: Sequence[int], rounds: int, seconds: float) -> list[Column]:
+    """A column for each interpreter. ChildError, or OSError, if one does not run."""
+    steps = sum(len(group.steps) for group in groups(cores))
+    progress = Progress(rounds * len(pythons), 1.2 * steps * seconds + 0.4)
+    columns: list[Column] = []
+    with ExitStack() as stack:
+        children = []
+        for python in pythons:
+            child = stack.enter_context(running([python, "-m", "bench.physics", ",".join(map(str, cores))]))
+            children.append(child)
+            columns.append(Column(_title(child, python, [column.title for column in columns])))
+        for number in range(1, rounds + 1):
+            for child, column in zip(children, columns, strict=True):
+                what = f"round {number} of {rounds}, Python {column.title}"
+                progress.begin(what)
+                child.tell(f"{seconds}")
+                column.rounds.append(json.loads(child.line(_PATIENCE_S)))
+                progress.end(what)
+    progress.clear()
+    return columns
 
 
-def totals(folder: Path) -> list[int]:
-    """The instructions of each part that callgrind has dumped into `folder`, in their order. ValueError for others."""
-    found: list[int] = []
-    while (file := folder / f"out.{len(found) + 1}").exists():
-        total = re.search(r"^totals: (\d+)$", file.read_text(errors="replace"), re.MULTILINE)
-        if total is None:
-            raise ValueError(f"{file} is not what callgrind dumps")
-        found.append(int(total[1]))
-    return found
+def render(everything: Iterable[Group], columns: Sequence[Column]) -> str:
+    """The table: for each group its title, how to read it, and its steps; without a line end."""
+    everything = list(everything)
+    widest = max(len(step.label) for group in everything for step in group.steps) + 2
+    heads = [f"{column.title}, us (lowest)" for column in columns]
+    widths = [max(20, len(head)) for head in heads]
+    lines = [" " * (widest + 2) + "  ".join(head.rjust(width) for head, width in zip(heads, widths, strict=True))]
+    for group in everything:
+        lines += ["", group.title, textwrap.fill(group.reading, 116, initial_indent="  ", subsequent_indent="  ")]
+        for step in group.steps:
+            cells = "  ".join(_cell(column.of(step.name)).rjust(width)
+                              for column, width in zip(columns, widths, strict=True))
+            lines.append(f"    {step.label.ljust(widest - 2)}{cells}")
+    return "\n".join(lines)
 
 
-def _times(python: str, names: list[str]) -> dict[str, float | str]:
-    with running([python, str(OPERATIONS_FILE), *names], cores()[0]) as child:
-        times: dict[str, float | str] = json.loads(child.line(_PATIENCE))
-    return times
+def says(us: Mapping[str, float]) -> list[str]:
+    """What the medians mean for models; nothing on what is not among them."""
+    said = []
+    if {"accepted", "handed_over", "started"} <= us.keys():
+        said.append(f"A connection takes {_us(us['accepted'])} us when the thread that waits in accept serves it, "
+                    f"{_more(us['handed_over'] - us['accepted'])} when it is handed to a worker, and "
+                    f"{_more(us['started'] - us['accepted'])} when a thread is started for it.")
+    if "sleep_0" in us:
+        said.append(f"time.sleep(0) takes {_us(us['sleep_0'])} us: a handler that is to do nothing must not call it."
+                    + (f" Most of it is timer slack: without, {_us(exact)}." if
+                       (exact := us.get("sleep_0_exact")) is not None and exact < us["sleep_0"] / 2 else ""))
+    if "sleep_100us" in us:
+        exact = us.get("sleep_100us_exact")
+        said.append(f"time.sleep(0.0001) takes {_us(us['sleep_100us'])} us"
+                    + (f", and {_us(exact)} without timer slack." if exact is not None else "."))
+    if {"ping_0", "ping_1"} <= us.keys():
+        factor = us["ping_1"] / us["ping_0"]
+        said.append(f"A small answer takes {_us(us['ping_0'])} us, and {_us(us['ping_1'])} us beside a thread that "
+                    + ("computes: it waits for the GIL." if factor > 5 else "computes."))
+        if "ping_1_short" in us and factor > 5:
+            said[-1] += f" With a switch interval of 0.5 ms: {_us(us['ping_1_short'])} us."
+    if {"idle_core", "busy_core"} <= us.keys():
+        more = us["idle_core"] - us["busy_core"]
+        said.append(f"Waking a core that idles takes {_us(more)} us: latencies at a low load have that in them."
+                    if more > 0.1 * us["busy_core"] else
+                    "A process on a core that idles is woken as fast as on one that is awake.")
+    return said
 
 
-def instructions(program: list[str], names: list[str]) -> dict[str, float]:
-    """Of each operation, by callgrind, which dumps what it has counted at each mark. program: `OPERATIONS_FILE`, and
-    what runs it. ChildError if valgrind does not do it."""
-    with TemporaryDirectory(prefix="bench-micro-") as folder:
-        # Without randomised hashes two runs do the same.
-        command = ["env", "PYTHONHASHSEED=0", "valgrind", "-q", "--tool=callgrind", "--dump-before=getpriority",
-                   f"--callgrind-out-file={folder}/out", *program, "--mark", *names]
-        with running(command) as child:
-            child.rest(_PATIENCE)
-            parts = totals(Path(folder))
-            if len(parts) != 3 * len(names):
-                raise ChildError(f"valgrind has told of {len(parts)} parts, not {3 * len(names)}{child.complaint()}")
-    counts = {}
-    for name, short, long in zip(names, parts[1::3], parts[2::3], strict=True):  # the first: all that came before
-        few, many = runs_of(name)
-        counts[name] = (long - short) / (many - few) / OPERATIONS[name].count
-    return counts
+def _title(child: Child, python: str, taken: Sequence[str]) -> str:
+    """Its version, and whatever else tells it from the others. ChildError if it does not say."""
+    try:
+        identity = json.loads(child.line(30))
+    except ChildError as error:
+        raise ChildError(f"{python} does not run bench.physics: {error}") from error
+    title = identity["python"] + ("" if identity["gil"] else ", no GIL")
+    return title if title not in taken else f"{title} {python}"
+
+
+def _cell(values: Sequence[float]) -> str:
+    """"109 (95.1)"; "-" if there are none."""
+    return f"{_us(statistics.median(values))} ({_us(min(values))})" if values else "-"
+
+
+def _us(value: float) -> str:
+    """With three digits or so."""
+    return f"{value:.3f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _more(us: float) -> str:
+    return f"{_us(us)} us more" if us > 0 else "no more"

@@ -41,43 +41,51 @@ class Model:
     """Takes the capacity; None: it has none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments, always the same."""
+    queue_argument: str = "queue_size"
+    """Takes the number of connections that may wait for a thread, where it has one."""
     text: str = ""
-    """How the call is written, "{}" standing for the capacity; empty: as the arguments are."""
+    """How the call is written, "{}" standing for " for 128 together"; empty: as the arguments are."""
 
     def make(self, capacity: int, *, exactly: bool = False, **more: Any) -> Taskmaster:
-        """A taskmaster with room for `capacity` connections at once if it can be told; all else is its default.
+        """A taskmaster with room for `capacity` connections at once if it can be told (0: its default); all else is its
+        default.
 
         exactly: all threads are there from the start. more: further arguments, but for those that it does not have.
         """
         known = inspect.signature(self.factory).parameters
-        arguments = {self.capacity_argument: capacity} if self.capacity_argument else {}
-        if exactly:
+        if "queue_size" in more:
+            more[self.queue_argument] = more.pop("queue_size")
+        if exactly and capacity:
             more["standby"] = capacity
-        return self.factory(**arguments, **self.settings, **{name: more[name] for name in more if name in known})
+        return self.factory(**self._room(capacity), **self.settings,
+                            **{name: more[name] for name in more if name in known})
 
     def spelled(self, capacity: int) -> str:
         """How `make` makes it: "PooledTaskmaster(threads=128, idle='hold')"."""
         if self.text:
-            return self.text.format(capacity)
-        arguments = {self.capacity_argument: capacity} if self.capacity_argument else {}
-        said = ", ".join(f"{name}={value!r}" for name, value in {**arguments, **self.settings}.items())
+            return self.text.format(f" for {capacity} together" if capacity else "")
+        said = ", ".join(f"{name}={value!r}" for name, value in {**self._room(capacity), **self.settings}.items())
         return f"{getattr(self.factory, '__name__', self.name)}({said})"
+
+    def _room(self, capacity: int) -> dict[str, int]:
+        return {self.capacity_argument: capacity} if self.capacity_argument and capacity else {}
 
 
 def _loop_with_threads() -> Taskmaster:
     return EventLoopTaskmaster(offload=ThreadPoolExecutor(OFFLOADED))  # whose threads end with the process
 
 
-def _prefork(*, room: int, standby: int | None = None, inline: Inline = "fair", processes: int = PROCESSES
+def _prefork(*, room: int = 0, standby: int | None = None, inline: Inline = "fair", processes: int = PROCESSES
              ) -> Taskmaster:
     each = -(-room // processes)
-    return PreforkTaskmaster(RecyclingTaskmaster(standby=None if standby is None else each, max_thread_count=each,
-                                                 idle="park", inline=inline), processes)
+    limit = {"max_thread_count": each} if room else {}
+    return PreforkTaskmaster(RecyclingTaskmaster(standby=None if standby is None else each, idle="park", inline=inline,
+                                                 **limit), processes)
 
 
 MODELS = {model.name: model for model in (
     Model("single", SingleThreadedTaskmaster, None),
-    Model("thread", ThreadPerConnectionTaskmaster, "max_thread_count"),
+    Model("thread", ThreadPerConnectionTaskmaster, "max_thread_count", queue_argument="max_accept_count"),
     Model("pool-hold", PooledTaskmaster, "threads", {"idle": "hold"}),
     Model("pool-park", PooledTaskmaster, "threads", {"idle": "park"}),
     Model("recycling-hold", RecyclingTaskmaster, "max_thread_count", {"idle": "hold"}),
@@ -86,7 +94,7 @@ MODELS = {model.name: model for model in (
     Model("loop-threads", _loop_with_threads, None,
           text=f"EventLoopTaskmaster(offload=ThreadPoolExecutor({OFFLOADED}))"),
     Model("prefork", _prefork, "room",
-          text=f"PreforkTaskmaster(RecyclingTaskmaster(idle='park', ...), processes={PROCESSES}) for {{}} together"),
+          text=f"PreforkTaskmaster(RecyclingTaskmaster(idle='park', ...), processes={PROCESSES}){{}}"),
 )}
 """In the order of the course, which is that of every table and picture."""
 

@@ -3,7 +3,7 @@
 Both run the same cells in pairs, one behind the other, in an order that is drawn for each pair; so what the machine is
 busy with, and how fast it is that day, hits both. Of each pair the ratio B over A is taken: of CPU for each response,
 and of responses a second. A cell is slower if its cost grew by more than the tolerance with all of the 95 % interval
-(`bench.regress_statistics`); then the exit code is 1.
+(`bench.lab.statistics`); then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from bench import machine, wrk
 from bench.cells import Cell
 from bench.children import ChildError, cores, running
-from bench.micro import NO_VALGRIND, OPERATIONS_FILE, instructions
+from bench.lab.statistics import Ratio, ratio_of
 from bench.progress import Progress
 from bench.regress_sides import Side, SideError, copies
-from bench.regress_statistics import Ratio, ratio_of
 from bench.speed_run import NO_WRK, run_once, words_of
+from bench.steps import NO_VALGRIND, OPERATIONS_FILE, instructions
 from bench.table import grid
 
 __all__ = ["Row", "render", "run_regress", "verdict"]
@@ -36,7 +36,7 @@ _CONNECTIONS = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One cell, or one microbenchmark: what both sides needed for it, and the ratios."""
+    """One cell, or one step: what both sides needed for it, and the ratios."""
 
     name: str
     unit: str
@@ -51,8 +51,8 @@ class Row:
 
 def run_regress(options: argparse.Namespace) -> int:
     """Compare; 1 if something is slower, 2 if it cannot be run."""
-    micro = options.micro or options.instructions
-    if not micro and not wrk.installed():
+    steps = options.steps or options.instructions
+    if not steps and not wrk.installed():
         print(NO_WRK)
         return 2
     if options.instructions and not shutil.which("valgrind"):
@@ -65,7 +65,7 @@ def run_regress(options: argparse.Namespace) -> int:
             print(f"{machine.one_line()}\nA: {a.name}\nB: {b.name}\n{pairs}Slower is what costs more than "
                   f"{options.tolerance:g} % more{interval}.\n", flush=True)
             shuffle = random.Random(options.seed)
-            rows, problems = (_micro if micro else _served)(a, b, options, shuffle)
+            rows, problems = (_steps if steps else _served)(a, b, options, shuffle)
     except SideError as error:
         print(error)
         return 2
@@ -142,8 +142,8 @@ def _served(a: Side, b: Side, options: argparse.Namespace, shuffle: random.Rando
     return rows, list(problems.values())
 
 
-def _micro(a: Side, b: Side, options: argparse.Namespace, shuffle: random.Random) -> tuple[list[Row], list[str]]:
-    """Microbenchmarks: this checkout's operations, each side's code. For instructions one run is like another."""
+def _steps(a: Side, b: Side, options: argparse.Namespace, shuffle: random.Random) -> tuple[list[Row], list[str]]:
+    """The steps of a request: this checkout's operations, on each side's code. Instructions need no second run."""
     rounds = 1 if options.instructions else options.pairs
     progress = Progress(2 * rounds, 10)
     core = cores()[0]

@@ -3,8 +3,9 @@
     python -m bench.server --model recycling-park --sleep 0.1     milliseconds that the handler sleeps
 
 It prints its port on a line of its own as soon as it listens. For each line on its standard input it prints one of
-JSON, with what its taskmaster has counted and what Python has allocated; else it measures nothing while it serves, its
-parent does that from outside. At the end comes one more line: what has become of it all.
+JSON, with what its taskmaster has counted and what Python has allocated, garbage collected before unless the line is
+"glance"; else it measures nothing while it serves, its parent does that from outside. At the end comes one more line:
+what has become of it all.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from acceptor import Acceptor, Handler, Request, Timeouts
+from acceptor import Acceptor, Handler, HTTPError, Request, Response, Timeouts
 from acceptor.wsgi import WSGI
 from bench import peers_apps, speed_transfer
 from bench.hostile import BIG
 from bench.models import MODELS, find_model
+from bench.peers_apps import Work
 from bench.processes import raise_open_files
 from handlers import delay, hello, spin
 
 __all__ = ["main"]
+
+_BY_PATH = Work(by_path=True)
 
 
 def main() -> None:
@@ -46,9 +50,11 @@ def main() -> None:
     add("--processes", type=int, metavar="N", help="worker processes (prefork)")
     add("--sleep", type=float, default=0.0, metavar="MS", help="milliseconds the handler sleeps; 0: none at all")
     add("--spin", type=float, default=0.0, metavar="MS", help="milliseconds of CPU it burns instead")
+    add("--by-path", action="store_true", help="it answers /sleep/MS and /spin/MS so, and every other path at once")
     add("--big", action="store_true", help="it answers /big with 40 MB, and reads what it is sent: see bench hostile")
-    add("--app", choices=("handler", "wsgi", "flask"), default="handler",
-        help="answer by a handler of ours, or by an application of bench.peers_apps (default: handler)")
+    add("--app", default="handler", metavar="APP", help="answer by a handler of ours, by an application of "
+        "bench.peers_apps (wsgi, flask), or by module:app, a WSGI application of yours that can be imported from where "
+        "you are (default: handler)")
     add("--transfer", type=Path, metavar="FILE", help="it answers, and reads, what bench.speed_transfer asks of it")
     add("--http", metavar="WIRE", help="what parses requests: Acceptor(http=...)")
     add("--port", type=int, default=0, help="default: any free one")
@@ -73,11 +79,7 @@ def main() -> None:
             settings["port"] = options.port
         else:
             settings["bind"] = _deferring(options.port, options.defer_accept)
-        model = find_model(options.model)
-        if options.capacity:
-            taskmaster = model.make(options.capacity, exactly=options.exactly, **more)
-        else:
-            taskmaster = model.factory(**model.settings, **more)
+        taskmaster = find_model(options.model).make(options.capacity, exactly=options.exactly, **more)
         acceptor = Acceptor(_handler(options), taskmaster=taskmaster,
                             timeouts=Timeouts(keep_alive=options.keep_alive), **settings)
     except (OSError, TypeError, ValueError) as error:
@@ -94,8 +96,9 @@ def main() -> None:
 
     print(acceptor.port, flush=True)
     try:
-        for _ in sys.stdin:  # until the parent closes it, or is no more
-            gc.collect()
+        for line in sys.stdin:  # until the parent closes it, or is no more
+            if line != "glance\n":
+                gc.collect()
             print(json.dumps({**counted(), "allocated": tracemalloc.get_traced_memory()[0]}), flush=True)
     except KeyboardInterrupt:
         pass
@@ -109,7 +112,9 @@ def _handler(options: argparse.Namespace) -> Handler:
     if options.transfer:
         return speed_transfer.handler(options.transfer)
     if options.app != "handler":
-        return WSGI((peers_apps.flask if options.app == "flask" else peers_apps.wsgi)(options.sleep))
+        return WSGI(peers_apps.application(options.app, Work(options.sleep, options.spin, options.by_path)))
+    if options.by_path:
+        return _by_path
     if options.spin:
         return spin(options.spin / 1e3)
     # Nothing at all for 0: even time.sleep(0) costs a system call and some 50 us.
@@ -121,6 +126,14 @@ def _deferring(port: int, seconds: int) -> socket.socket:
     sock = socket.create_server(("127.0.0.1", port), backlog=1024)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
     return sock
+
+
+def _by_path(request: Request) -> Response:
+    try:
+        _BY_PATH.do(request.path)
+    except ValueError:
+        raise HTTPError(404) from None
+    return hello(request)
 
 
 def _small_or_big(request: Request) -> bytes:

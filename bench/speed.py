@@ -19,10 +19,11 @@ from typing import Any
 from bench import machine, speed_transfer, wrk
 from bench.cells import Cell, Figures, Run, figures
 from bench.children import cores
+from bench.interpreters import Interpreter, ask
 from bench.progress import Progress
 from bench.speed_claims import Measured, calibration, few, judge
 from bench.speed_run import NO_WRK, run_once
-from bench.speed_subjects import FAST, INSTALL, LEAN, SUBJECTS, Subject, installed, versions
+from bench.speed_subjects import FAST, INSTALL, LEAN, SUBJECTS, Entrant, versions
 from bench.table import grid, problems
 
 __all__ = ["CELLS", "plan", "run_speed", "show"]
@@ -40,7 +41,7 @@ p50, p99  ms that half of the requests, and 99 in 100, took at most, as wrk has 
 X·R       ok/s times mean latency: how many of the connections were in service; above, wrk has corrected for pauses"""
 
 
-def plan(subjects: Sequence[Subject], cells: Sequence[tuple[bool, float]], everywhere: bool) -> list[tuple[Cell, int]]:
+def plan(subjects: Sequence[Entrant], cells: Sequence[tuple[bool, float]], everywhere: bool) -> list[tuple[Cell, int]]:
     """What one round runs: cells, and their connections. everywhere: all subjects in all cells, as if asked for."""
     runs = [(Cell(subject.name, keep_alive, sleep), _USUAL) for subject in subjects for keep_alive, sleep in cells
             if everywhere or subject.everywhere or not sleep]
@@ -54,12 +55,12 @@ def run_speed(options: argparse.Namespace) -> int:
         print(NO_WRK)
         return 2
     try:
-        there = installed(options.python)
+        there = ask(options.python)
     except ValueError as error:
         print(f"{error}: give another --python")
         return 2
-    asked = options.only or list(SUBJECTS.values())
-    absent = {subject.name: missing for subject in asked if (missing := subject.missing(there))}
+    asked = [subject.run_by(options.python) for subject in options.only or SUBJECTS.values()]
+    absent = {subject.name: missing for subject in asked if (missing := subject.missing())}
     subjects = [subject for subject in asked if subject.name not in absent]
     runs = plan(subjects, options.cells, bool(options.only))
     shuffle = random.Random(options.seed)
@@ -80,16 +81,17 @@ def run_speed(options: argparse.Namespace) -> int:
         if not options.quick:
             for subject in subjects:
                 if subject.name in (FAST, LEAN):
-                    moved[subject.name] = speed_transfer.measure(subject.command(options.python, 0.0))
+                    moved[subject.name] = speed_transfer.measure(subject.command(0.0))
     except KeyboardInterrupt:  # what has been measured is worth seeing
         interrupted = True
         progress.clear()
         print("Interrupted; so far:")
-    holds = show(done, moved, "httptools" in there)
+    holds = show(done, moved, "httptools" in there.packages)
     print(f"\n{progress.seconds() / 60:.1f} minutes, until {time.strftime('%H:%M')}. Meanwhile others (processes that "
           f"are not ours, and the hypervisor) had {noise.share():.0%} of the machine.")
     if options.json:
-        kept = {"machine": machine.describe([]), "versions": there, "runs": [asdict(run) for run in done],
+        kept = {"machine": machine.describe([]), "versions": {"python": there.version, **there.packages},
+                "runs": [asdict(run) for run in done],
                 "transfers": moved}
         options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print(f"All runs: {options.json}")
@@ -97,7 +99,7 @@ def run_speed(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, cell: Cell, connections: int, number: int) -> Run:
-    command = SUBJECTS[cell.model].command(options.python, cell.sleep_ms)
+    command = SUBJECTS[cell.model].run_by(options.python).command(cell.sleep_ms)
     run = run_once(command, cell, connections, options.seconds, number)
     if run.others > _NOISY:  # once more; by who else had the core, not by what came out
         run = min(run, run_once(command, cell, connections, options.seconds, number), key=lambda one: one.others)
@@ -150,14 +152,14 @@ def _cost(run: Run) -> float:
     return 1e6 * (run.load.server_cpu or 0.0) / max(1, run.load.ok) if run.load else 0.0
 
 
-def _introduction(options: argparse.Namespace, subjects: Sequence[Subject], absent: dict[str, str],
-                  there: dict[str, str], runs: int) -> str:
+def _introduction(options: argparse.Namespace, subjects: Sequence[Entrant], absent: dict[str, str],
+                  there: Interpreter, runs: int) -> str:
     server_core, load_core = cores()
     pinned = ("one core only: server and wrk share it, and take from each other" if server_core is None else
               f"server on core {server_core}, wrk on core {load_core}")
-    said = [machine.one_line(), f"Pinned: {pinned}. Servers run in {options.python}, Python {there['python']}.",
+    said = [machine.one_line(), f"Pinned: {pinned}. Servers run in {options.python}, Python {there.version}.",
             f"{runs} runs of {options.seconds} s, seed {options.seed}: {runs * (options.seconds + 0.8) / 60:.0f} min.",
-            "", versions(subjects, there), ""]
+            "", versions(subjects), ""]
     if absent:
         said.append("Left out, because something is not installed: "
                     + "; ".join(f"{name} ({missing})" for name, missing in absent.items())

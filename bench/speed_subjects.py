@@ -1,87 +1,70 @@
 """Who takes part in `bench speed`: our server in several ways, others, and the probe that says how fast the machine is.
 
-A subject is a program of this folder and its arguments; it takes --sleep, prints its port once it serves, and ends with
-its standard input. It runs in the Python that `--python` names, if what it needs can be imported there.
+Each is one of `bench.subjects`, set up in a certain way, with a name of its own where that is not the usual one. All of
+them run in the Python that `--python` names, if what they need can be imported there.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from bench.children import ROOT
-from bench.peers_server import SETTINGS
+from bench.interpreters import ask
+from bench.peers_server import PEERS
+from bench.subjects import PROBE, WIRES, Setup, Subject, find_subject
 from bench.table import grid
 
-__all__ = ["FAST", "INSTALL", "LEAN", "PROBE", "SUBJECTS", "Subject", "chosen", "installed", "versions"]
+__all__ = ["FAST", "INSTALL", "LEAN", "PROBE", "SUBJECTS", "Entrant", "chosen", "versions"]
 
-PROBE, FAST, LEAN = "probe", "recycling-park/httptools", "recycling-park/h11"
+FAST, LEAN = "recycling-park/httptools", "recycling-park/h11"
 INSTALL = ("pip install 'taskmasters[peers]' has all but bjoern and fastwsgi, for which it takes a compiler, and "
            "libev's headers: apt install build-essential libev-dev, then pip install bjoern fastwsgi")
+_FOR_DEVELOPMENT = ("werkzeug", "stdlib")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Entrant:
+    """A subject that takes part, and how."""
+
     name: str
-    arguments: tuple[str, ...]
-    """The program, a module of this folder, and what it is called with."""
-    settings: str
-    """How it is set up, in words."""
-    needs: tuple[str, ...] = ()
-    """Modules that must be there."""
+    subject: Subject
+    setup: Setup
     pool: bool = False
     """A peer that serves in a pool of threads."""
     everywhere: bool = True
     """By default it runs in every cell; else only where the handler does not sleep, which is where it differs."""
 
-    def command(self, python: str, sleep_ms: float) -> list[str]:
-        return [python, "-m", *self.arguments, "--sleep", f"{sleep_ms:g}"]
+    def run_by(self, python: str) -> Entrant:
+        return replace(self, subject=replace(self.subject, python=python))
 
-    def missing(self, there: Mapping[str, str]) -> str:
-        """What it needs and is not `there`; empty if nothing."""
-        return ", ".join(need for need in self.needs if need not in there)
+    def command(self, sleep_ms: float) -> list[str]:
+        return self.subject.command(replace(self.setup, sleep_ms=sleep_ms))
 
-
-def _ours(model: str, wire: str, settings: str, *more: str, everywhere: bool = False) -> Subject:
-    needs = ("h11", "httptools") if wire == "httptools" else ("h11",)
-    return Subject(f"{model}/{wire}", ("bench.server", "--model", model, "--http", wire, *more), settings, needs,
-                   everywhere=everywhere)
+    def missing(self) -> str:
+        """What it needs and is not installed; empty if nothing. ValueError if its Python does not run."""
+        needs = (*self.subject.needs, *(["flask"] if self.setup.app == "flask" else []))
+        return ", ".join(need for need in needs if need not in ask(self.subject.python).packages)
 
 
-def _application(app: str, wire: str) -> Subject:
-    needs = ["h11", *(["httptools"] if wire == "httptools" else []), *(["flask"] if app == "flask" else [])]
-    return Subject(f"{app}/{wire}", ("bench.server", "--model", "recycling-park", "--http", wire, "--capacity", "0",
-                                     "--app", app), "RecyclingTaskmaster(), all by default", tuple(needs),
-                   everywhere=False)
+def _entrant(name: str, *, app: str = "", everywhere: bool = False, capacity: int | None = None) -> Entrant:
+    pool = name in PEERS and PEERS[name].pool
+    return Entrant(f"{app}/{name.rpartition('/')[2]}" if app else name, find_subject(name),
+                   Setup(app=app, capacity=capacity), pool, everywhere)
 
 
-def _peer(name: str, app: str = "wsgi") -> Subject:
-    module, _, parser = name.partition("-")
-    needs = [module, *([parser] if parser else []), *(["flask"] if app == "flask" else [])]
-    pool = name in ("waitress", "cheroot", "gunicorn", "granian")
-    return Subject(name if app == "wsgi" else f"{app}/{name}", ("bench.peers_server", name, "--app", app),
-                   SETTINGS[name], tuple(needs), pool, everywhere=app == "wsgi")
-
-
-SUBJECTS = {subject.name: subject for subject in (
-    Subject(PROBE, ("bench.speed_probe",), "8 threads on one epoll set, no server: see bench/speed_probe.py"),
-    *(_ours("recycling-park", wire, "RecyclingTaskmaster(), all by default", "--capacity", "0", everywhere=True)
-      for wire in ("httptools", "h11")),
-    *(_ours("pool-park", wire, "PooledTaskmaster(), all by default", "--capacity", "0")
-      for wire in ("httptools", "h11")),
-    *(_ours("recycling-hold", wire, "room for 128 connections, which is 128 threads", "--capacity", "128")
-      for wire in ("httptools", "h11")),
-    *(_application("wsgi", wire) for wire in ("httptools", "h11")),
-    *(_peer(name) for name in SETTINGS),
-    *(_application("flask", wire) for wire in ("httptools", "h11")),
-    *(_peer(name, "flask") for name in ("waitress", "gunicorn", "granian")),
+SUBJECTS = {entrant.name: entrant for entrant in (
+    _entrant(PROBE, everywhere=True),
+    *(_entrant(f"recycling-park/{wire}", everywhere=True) for wire in WIRES[::-1]),
+    *(_entrant(f"pool-park/{wire}") for wire in WIRES[::-1]),
+    *(_entrant(f"recycling-hold/{wire}", capacity=128) for wire in WIRES[::-1]),
+    *(_entrant(f"recycling-park/{wire}", app="wsgi") for wire in WIRES[::-1]),
+    *(_entrant(name, everywhere=name not in _FOR_DEVELOPMENT) for name in PEERS),
+    *(_entrant(f"recycling-park/{wire}", app="flask") for wire in WIRES[::-1]),
+    *(_entrant(name, app="flask") for name in ("waitress", "gunicorn", "granian")),
 )}
 
 
-def chosen(words: Iterable[str]) -> list[Subject]:
+def chosen(words: Iterable[str]) -> list[Entrant]:
     """Those that `words` stand for: a name, or its beginning up to "/" or "-". ValueError if a word stands for none."""
     names: dict[str, None] = {}
     for word in words:
@@ -92,23 +75,6 @@ def chosen(words: Iterable[str]) -> list[Subject]:
     return [SUBJECTS[name] for name in SUBJECTS if name in names]
 
 
-def installed(python: str) -> dict[str, str]:
-    """What of all that subjects need can be imported by `python`, with its version. ValueError if it does not run."""
-    modules = sorted({need for subject in SUBJECTS.values() for need in subject.needs})
-    program = ("import importlib.metadata as m, importlib.util as u, json, platform\n"
-               f"found = {{n: m.version(n) for n in {modules!r} if u.find_spec(n)}}\n"
-               "print(json.dumps(found | {'python': platform.python_version()}))")
-    try:
-        run = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
-    except subprocess.CalledProcessError as error:
-        raise ValueError(f"{python} does not run: {error.stderr.strip()[-200:]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"{python} does not run: {error}") from error
-    versions: dict[str, str] = json.loads(run.stdout)
-    return versions
-
-
-def versions(subjects: Sequence[Subject], there: Mapping[str, Any]) -> str:
+def versions(subjects: Sequence[Entrant]) -> str:
     """A line for each of the `subjects`: how it is set up, and in which version."""
-    return grid([(one.name, " ".join(f"{need} {there[need]}" for need in one.needs), one.settings)
-                 for one in subjects])
+    return grid([(one.name, one.subject.versions(), one.subject.spelled(one.setup)) for one in subjects])

@@ -22,7 +22,7 @@ from bench.cells import Figures, same_load
 from bench.table import problems
 from bench.verdict_scaling import scaling
 
-__all__ = ["verdict"]
+__all__ = ["paragraphs", "verdict"]
 
 _THREE = ("thread", "pool-hold", "recycling-hold")
 _MECHANISM = {
@@ -46,8 +46,15 @@ _DISTURBED = 0.1
 
 def verdict(all_figures: Iterable[Figures], measured_sleep_ms: Mapping[str, float] | None = None) -> str:
     """Paragraphs, a heading over each. measured_sleep_ms: what each sleep really took, by what was asked for."""
+    return "\n\n".join(f"{heading}\n" + "\n".join(map(_wrapped, lines))
+                       for heading, lines in paragraphs(all_figures, measured_sleep_ms))
+
+
+def paragraphs(all_figures: Iterable[Figures], measured_sleep_ms: Mapping[str, float] | None = None
+               ) -> list[tuple[str, list[str]]]:
+    """The same as headings, and the sentences under each."""
     every = list(all_figures)
-    parts: list[tuple[str, list[str]]] = [
+    parts = [
         ("The claims that were to be checked", _claims(every)),
         ("Who answered most", [_winner(group) for group in same_load(every)]),
         ("Why: the price of a connection", _price(every)),
@@ -55,7 +62,7 @@ def verdict(all_figures: Iterable[Figures], measured_sleep_ms: Mapping[str, floa
         ("What a model could not do", _failures(every, measured_sleep_ms or {})),
         ("How far to trust this", _trust(every)),
     ]
-    return "\n\n".join(f"{heading}\n" + "\n".join(map(_wrapped, lines)) for heading, lines in parts if lines)
+    return [(heading, lines) for heading, lines in parts if lines]
 
 
 def _claims(every: list[Figures]) -> list[str]:

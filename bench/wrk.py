@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-import resource
 import shutil
-import time
 from collections.abc import Callable
 
-from bench.children import running
-from bench.processes import cpu_seconds, tree
+from bench.foreign import timed
 from bench.result import Result
 
 __all__ = ["MISSING", "installed", "measure", "parse"]
@@ -38,14 +35,13 @@ def measure(port: int, connections: int, keep_alive: bool, *, warmup: float, dur
     command = ["wrk", "-t1", f"-c{connections}", "--latency", "--timeout", f"{math.ceil(timeout)}s"]
     if not keep_alive:
         command += ["-H", "Connection: close"]
+    url = f"http://127.0.0.1:{port}/"
     if warmup:
-        _run([*command, f"-d{math.ceil(warmup)}s", f"http://127.0.0.1:{port}/"], warmup, core, meanwhile)
-    watched = tree(watch)
-    server, own = cpu_seconds(watched), _children_cpu()
-    start = time.perf_counter()
-    text = _run([*command, f"-d{math.ceil(duration)}s", f"http://127.0.0.1:{port}/"], duration, core, meanwhile)
-    passed = time.perf_counter() - start
-    return parse(text, (_children_cpu() - own) / passed, cpu_seconds(watched) - server)
+        timed([*command, f"-d{math.ceil(warmup)}s", url], math.ceil(warmup), watch=watch, core=core,
+              meanwhile=meanwhile)
+    ran = timed([*command, f"-d{math.ceil(duration)}s", url], math.ceil(duration), watch=watch, core=core,
+                meanwhile=meanwhile)
+    return parse(ran.text, ran.generator_share, ran.server_cpu)
 
 
 def parse(text: str, generator_share: float, server_cpu: float | None) -> Result:
@@ -76,13 +72,6 @@ def parse(text: str, generator_share: float, server_cpu: float | None) -> Result
     )
 
 
-def _run(command: list[str], duration: float, core: int | None, meanwhile: Callable[[], None]) -> str:
-    """Run wrk to its end. ChildError if that does not come: some versions of such tools have been seen to hang."""
-    with running(command, core) as child:
-        child.close_input()
-        return child.rest(math.ceil(duration) + 15, meanwhile)
-
-
 def _percentile(text: str, percent: int) -> float:
     found = re.search(rf"^\s+{percent}%\s+{_TIME}", text, re.MULTILINE)
     return _ms(found[1], found[2]) if found else 0.0
@@ -90,9 +79,3 @@ def _percentile(text: str, percent: int) -> float:
 
 def _ms(number: str, unit: str) -> float:
     return float(number) * _UNITS[unit]
-
-
-def _children_cpu() -> float:
-    """CPU seconds of the children that have ended, of which wrk is the only one in between two calls."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -38,7 +38,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return iter([environ["REQUEST_METHOD"].encode(), b" ", environ["wsgi.input"].read()])
 
 
-# For `python -m bench compare --models ...,tests.loop_programs:recycling_8`: see docs/event-loop.md.
+# For `python -m bench run quick --models ...,tests.loop_programs:recycling_8`: see docs/event-loop.md.
 
 def recycling_8() -> Taskmaster:
     return RecyclingTaskmaster(standby=8, max_thread_count=8, idle="park")

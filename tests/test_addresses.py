@@ -412,7 +412,7 @@ def test_a_descriptor_that_is_no_open_socket_is_refused(tmp_path: Path) -> None:
     {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"},
     {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "many"},
     {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"},
-], ids=str)
+], ids=lambda environment: "-".join(environment) + environment.get("LISTEN_FDS", ""))
 def test_nothing_from_systemd_is_an_error(environ: dict[str, str]) -> None:
     with pytest.raises(OSError, match=r"cannot listen on systemd: it has passed no socket .*start it from a "):
         inherited_sockets(environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -17,12 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import picture, wrk
+from bench import wrk
 from bench.__main__ import main
-from bench.cells import Cell, Run, figures, read_runs
+from bench.cells import Cell, Run, figures
 from bench.children import ROOT, ChildError, running
+from bench.lab.drawing import MISSING, svg_of
+from bench.lab.record import Results
 from bench.load import measure
 from bench.models import find_model
+from bench.presets.matrix_picture import bars, capacity_grid
 from bench.result import Result, fairness, percentile, process_clock
 from bench.table import render
 from bench.verdict import verdict
@@ -338,12 +340,6 @@ def test_figures_are_medians_over_the_rounds_in_the_order_of_the_course() -> Non
     assert figures([first, second])[0].rate == 2000, "of two rounds, the mean"
 
 
-def test_a_run_survives_its_line_of_json(tmp_path: Path) -> None:
-    runs = [run("single", 10, errors={"reset": 2}), Run(Cell("pool-hold", True, 0.1), 2, 100, 128, failed="it died")]
-    (tmp_path / "runs.jsonl").write_text("".join(one.to_json() + "\n" for one in runs))
-    assert read_runs(tmp_path) == runs
-
-
 def test_the_claims_when_they_hold() -> None:
     text = said(*as_expected())
     assert 'no sleep: "recycling and pool answer at least twice as much as thread" HOLDS here' in text
@@ -469,12 +465,15 @@ def test_the_table_shows_errors_beside_figures() -> None:
     assert "generator-bound (95% of its core)" in lines["wrks"]
 
 
-def test_the_picture_draws_all_of_that(tmp_path: Path) -> None:
-    some = [*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
-            Run(Cell("pool-hold", True, 1.0), 1, 100, 128, failed="it died")]
-    png, svg = picture.draw(figures(some), tmp_path, "today, here")
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in svg.read_text()
+def test_the_pictures_draw_all_of_that() -> None:
+    some = figures([*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
+                    Run(Cell("pool-hold", True, 1.0), 1, 100, 128, failed="it died")])
+    drawn = svg_of(bars(some), "bars")
+    assert "99 of 100 clients get nothing" in drawn
+    assert "it failed" in drawn
+    drawn = svg_of(capacity_grid({10: some, 100: some}, lambda one: one.cpu_us, "CPU: lower is better"), "grid")
+    assert "CPU: lower is better" in drawn
+    assert "recycling-hold" in drawn
 
 
 def test_the_sentences_about_waiting() -> None:
@@ -506,16 +505,17 @@ def test_the_sentences_about_waiting() -> None:
     (["--sleeps", "none,soon"], "'soon': give milliseconds"),
     (["--sleeps", "-1"], "'-1': give milliseconds"),
     (["--keep-alive", "perhaps"], "give on, off, or on,off"),
-    (["--connections", "0"], "give a whole number from 1 to 1000"),
-    (["--connections", "1.5"], "give a whole number from 1 to 1000"),
+    (["--connections", "0"], "give a whole number from 1 to 5000"),
+    (["--connections", "1.5"], "give a whole number from 1 to 5000"),
+    (["--sleeps", "1", "--rates", "3"], "the preset quick has no --rates; leave it out"),
     (["--duration", "nan"], "give a number from 0.05 to 600"),
     (["--rounds", "none"], "give a whole number from 1 to 100"),
-    (["--generator", "ab"], "give builtin or wrk"),
+    (["--generator", "ab"], "choose from builtin, wrk, hey, h2load"),
 ])
 def test_a_wrong_argument_is_told_the_right_one(arguments: list[str], fix: str,
                                                 capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["compare", *arguments])
+        main(["run", "quick", *arguments])
     assert stopped.value.code == 2
     assert fix in " ".join(capsys.readouterr().err.split())
 
@@ -523,14 +523,14 @@ def test_a_wrong_argument_is_told_the_right_one(arguments: list[str], fix: str,
 def test_wrk_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit):
-        main(["compare", "--generator", "wrk"])
+        main(["run", "quick", "--generator", "wrk"])
     assert "apt install wrk. Or leave out --generator wrk" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_report_needs_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
-    assert "give a folder made by python -m bench compare" in " ".join(capsys.readouterr().err.split())
+    assert "give a folder made by python -m bench run" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_taskmaster_of_ones_own_gets_the_same_room_where_it_has_an_argument_for_it() -> None:
@@ -539,35 +539,35 @@ def test_a_taskmaster_of_ones_own_gets_the_same_room_where_it_has_an_argument_fo
     assert find_model("taskmaster:RecyclingTaskmaster").make(9).max_thread_count == 9
 
 
-def test_compare_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ["compare", "--models", "recycling-park", "--sleeps", "none", "--keep-alive", "off", "--connections", "4",
-             "--duration", "0.5", "--warmup", "0.1", "--rounds", "1", "--seed", "7", "--no-picture",
-             "--out", str(tmp_path)]
-    assert main(small) == 0
+def test_quick_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["run", "quick", "--models", "recycling-park", "--sleeps", "none", "--keep-alive", "off",
+                 "--connections", "4", "--seconds", "0.5", "--warmup", "0.1", "--blocks", "1", "--seed", "7",
+                 "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "RecyclingTaskmaster(max_thread_count=32, idle='park')" in printed
     assert "keep-alive off, no sleep, 4 connections" in printed
-    [one] = read_runs(tmp_path)
-    assert one.load is not None
-    assert one.load.ok > 0
-    assert one.load.server_cpu is not None
-    assert one.load.server_cpu > 0
-    assert one.threads >= 4
-    assert one.server["accepted"] >= one.load.ok
-    assert json.loads((tmp_path / "meta.json").read_text())["options"]["seed"] == 7
-    assert main(["report", str(tmp_path), "--no-picture"]) == 0
+    results = Results.read(tmp_path)
+    [one] = results.records
+    assert not one.failed
+    assert one.detail["load"]["ok"] > 0
+    assert one.metrics["cpu_us"] > 0
+    assert one.metrics["threads"] >= 4
+    assert results.meta["options"]["seed"] == 7
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "RecyclingTaskmaster(max_thread_count=32, idle=&#x27;park&#x27;)" in page
+    assert main(["report", str(tmp_path)]) == 0
     again = capsys.readouterr().out
-    assert again in printed, "the table is made from what is kept, and from nothing else"
+    assert again in printed, "tables are made from what is kept, and from nothing else"
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == again + picture.MISSING + "\n"
+    assert MISSING in capsys.readouterr().out
 
 
 def test_a_model_that_cannot_serve_is_a_result_with_a_reason(tmp_path: Path,
                                                              capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--models", "threading:current_thread", "--sleeps", "none", "--keep-alive", "on",
-                 "--rounds", "1", "--duration", "0.1", "--no-picture", "--out", str(tmp_path)]) == 1
+    main(["run", "quick", "--models", "threading:current_thread", "--sleeps", "none", "--keep-alive", "on",
+          "--blocks", "1", "--seconds", "0.1", "--out", str(tmp_path)])
     printed = " ".join(capsys.readouterr().out.split())
     assert "pass an instance of a Taskmaster" in printed
 

@@ -45,6 +45,11 @@ from tests.sessions import ADDRESS, SMALL, Body, CountedFile, Serve, Session, en
 TEXT = [("Content-Type", "text/plain")]
 
 
+def without_address(value: object) -> str:
+    """As a test's name, which is to be the same in every process: pytest-xdist compares them."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 @pytest.fixture
 def start(caplog: pytest.LogCaptureFixture) -> Iterator[Serve]:
     yield from sessions(caplog)
@@ -1111,7 +1116,7 @@ def test_write_is_of_no_use_once_the_application_has_returned(start: Serve) -> N
 
 
 @pytest.mark.parametrize(("method", "version"), [("GET", "1.1"), ("GET", "1.0"), ("HEAD", "1.1")])
-@pytest.mark.parametrize("rest", [[], [b"c"], [b"c", b"d"], (), iter([b"c"])], ids=repr)
+@pytest.mark.parametrize("rest", [[], [b"c"], [b"c", b"d"], (), iter([b"c"])], ids=without_address)
 def test_what_is_returned_comes_behind_what_was_written(
         start: Serve, method: str, version: str, rest: Iterable[bytes]) -> None:
     rest = list(rest)
@@ -1176,7 +1181,7 @@ def test_a_piece_is_sent_before_the_next_is_asked_for(start: Serve, tls: bool) -
 @pytest.mark.parametrize(("result", "length"), [
     ([b"hello"], "5"), ((b"hello",), "5"), ([], "0"), ((), "0"), ([b""], "0"),
     ([b"he", b"llo"], None), (iter([b"hello"]), None),
-], ids=repr)
+], ids=without_address)
 def test_the_length_of_one_piece_is_known(result: Iterable[bytes], length: str | None) -> None:
     response = WSGI(answer(result))(make_request(get("/")))
     assert (str(len(response.body)) if isinstance(response.body, bytes) else None) == length
@@ -1192,7 +1197,7 @@ def test_one_piece_has_the_length_that_it_has(start: Serve, given_length: str) -
 
 
 @pytest.mark.parametrize("pieces", [[b"hel", b"lo, and more"], [b"hello", b" and more"], [b"hello, and more", b"!"],
-                                    [b"", b"hel", b"", b"lo", b"", b" and more"]], ids=repr)
+                                    [b"", b"hel", b"", b"lo", b"", b" and more"]], ids=without_address)
 @pytest.mark.parametrize("written", [b"", b"he"])
 def test_what_goes_beyond_the_content_length_is_neither_sent_nor_asked_for(
         start: Serve, caplog: pytest.LogCaptureFixture, pieces: list[bytes], written: bytes) -> None:
@@ -1231,7 +1236,7 @@ def test_an_iterator_of_the_announced_length_comes_to_its_own_end(
     assert "longer" not in caplog.text
 
 
-@pytest.mark.parametrize("result", [[], (), [b""], iter(()), iter([b"body"])], ids=repr)
+@pytest.mark.parametrize("result", [[], (), [b""], iter(()), iter([b"body"])], ids=without_address)
 @pytest.mark.parametrize("given_length", [None, "1234"])
 def test_an_answer_to_head_has_no_length_but_the_one_that_is_given(
         start: Serve, result: Iterable[bytes], given_length: str | None) -> None:
@@ -1274,7 +1279,7 @@ def test_the_pieces_of_an_answer_to_head_are_not_asked_for(start: Serve) -> None
     (iter(["text"]), "the application yielded 'text' (str); it must yield bytes"),
     ([b"", bytearray(b"x")], "it must yield bytes"),
     (io.StringIO("text"), "it must yield bytes"),
-], ids=repr)
+], ids=without_address)
 def test_a_wrong_result_is_a_500_and_the_log_says_the_fix(
         start: Serve, caplog: pytest.LogCaptureFixture, result: Any, words: str) -> None:
     session = start(WSGI(answer(result)), may_fail=True)
@@ -1286,7 +1291,8 @@ def test_a_wrong_result_is_a_500_and_the_log_says_the_fix(
     assert words in caplog.text
 
 
-@pytest.mark.parametrize("result", [[], [b"body"], iter([b"body"]), iter([]), FileWrapper(io.BytesIO(b"x"))], ids=repr)
+@pytest.mark.parametrize("result", [[], [b"body"], iter([b"body"]), iter([]), FileWrapper(io.BytesIO(b"x"))],
+                         ids=without_address)
 def test_an_application_that_never_calls_start_response_is_a_500(
         start: Serve, caplog: pytest.LogCaptureFixture, result: Any) -> None:
     session = start(WSGI(lambda environ, start_response: result), may_fail=True)
@@ -2018,7 +2024,7 @@ def curried(name: str, environ: Any, start_response: Any) -> list[bytes]:
     (HandlerInstance(), False), (Instance().handle, False), (logged(handler), False), (Dispatcher(), False),
     (hello, False), (WSGI(plain), False), (functools.partial(handler_with_more, page=2), False), (len, False),
     (functools.partial(max, 1), True),
-], ids=lambda value: getattr(value, "__qualname__", None) or repr(value)[:50])
+], ids=lambda value: getattr(value, "__qualname__", None) or without_address(value)[:50])
 def test_an_application_is_told_from_a_handler(app: Any, wsgi: bool) -> None:
     assert is_wsgi(app) is wsgi
 
@@ -2053,7 +2059,7 @@ class AsgiInstance:
     (sys, "cannot be called: pass a WSGI application or a handler"),
     (None, "cannot be called"),
     ("module:app", "cannot be called"),
-], ids=repr)
+], ids=without_address)
 def test_what_is_neither_is_told_what_to_do(app: Any, words: str) -> None:
     for ask in (is_wsgi, WSGI):
         with pytest.raises(TypeError) as caught:
@@ -2061,7 +2067,7 @@ def test_what_is_neither_is_told_what_to_do(app: Any, words: str) -> None:
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("app", [handler, Dispatcher(), lambda request: ""], ids=repr)
+@pytest.mark.parametrize("app", [handler, Dispatcher(), lambda request: ""], ids=without_address)
 def test_a_handler_is_no_application_and_is_told_to_stay_one(app: Any) -> None:
     with pytest.raises(TypeError, match="pass it to Acceptor as it is"):
         WSGI(app)

@@ -1,12 +1,12 @@
-"""What `bench micro` measures: the steps of a request, without a network, each called again and again.
+"""What `bench steps` measures: the steps of a request, without a network, each called again and again.
 
-    python bench/micro_operations.py [NAME ...]          time them, or all: JSON, microseconds for each, or why not
-    python bench/micro_operations.py --loops N NAME      call one of them N times, and nothing else: for profilers
-    python bench/micro_operations.py --mark NAME ...     a short and a long run of each, marked for callgrind
-    python bench/micro_operations.py --calls NAME        the functions that it calls, Python's and C's, and how often
+    python bench/steps_operations.py [NAME ...]          time them, or all: JSON, microseconds for each, or why not
+    python bench/steps_operations.py --loops N NAME      call one of them N times, and nothing else: for profilers
+    python bench/steps_operations.py --mark NAME ...     a short and a long run of each, marked for callgrind
+    python bench/steps_operations.py --calls NAME        the functions that it calls, Python's and C's, and how often
 
 Each uses what is inside the server, so it may not fit the code of another commit: then it says so. Nothing of the lab
-is imported, because `bench regress --micro` runs this file on the code of other commits.
+is imported, because `bench regress --steps` runs this file on the code of other commits.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def _time(call: Callable[[], object], loops: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench/micro_operations.py")
+    parser = argparse.ArgumentParser(prog="bench/steps_operations.py")
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--loops", type=int, default=0, metavar="N")
     parser.add_argument("--mark", action="store_true")

@@ -1,28 +1,23 @@
-"""Figures as a picture: a small chart for each load, a bar for each model, the same scale in every chart of a kind.
+"""Pictures of a matrix: bars for one number of connections, and curves over several; small charts on one scale.
 
-Needs matplotlib, which nothing else here does. Colours are Okabe and Ito's, which the colour-blind can tell apart,
-and always the same for a model. Bars begin at zero. A bar that must not be compared is pale and hatched, and says why.
+Bars begin at zero. What must not be compared is pale and hatched, or hollow, and says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cells import Figures, same_load
+from bench.lab.drawing import bar_style, bare, colour_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["MISSING", "draw"]
+__all__ = ["bars", "capacity_grid"]
 
-MISSING = "No picture: matplotlib is not installed. pip install matplotlib, or in the checkout: pip install -e .[bench]"
-
-_COLOURS = {"single": "#999999", "thread": "#D55E00", "pool-hold": "#0072B2", "pool-park": "#56B4E9",
-            "recycling-hold": "#009E73", "recycling-park": "#80CFB9", "loop": "#E69F00", "loop-threads": "#F0E442",
-            "prefork": "#CC79A7"}
 _IN_WORDS = {
     "single": "one thread does everything",
     "thread": "a new thread for each connection",
@@ -33,7 +28,6 @@ _IN_WORDS = {
     "loop-threads": "the same, and handlers have threads",
     "prefork": "recycling-park in two processes",
 }
-_OTHERS = ("#000000", "#882255", "#44AA99", "#AA4499")
 
 
 @dataclass(frozen=True)
@@ -51,18 +45,13 @@ _MEASURES = (
 )
 
 
-def draw(all_figures: list[Figures], folder: Path, about: str) -> list[Path]:
-    """Write compare.png and compare.svg into `folder`; return their paths. ImportError without matplotlib.
-
-    about: a line on when and where, for the bottom of the picture.
-    """
-    from matplotlib.figure import Figure
-
+def bars(all_figures: list[Figures]) -> Figure:
+    """A matplotlib figure: the two measures, a chart for each load. ImportError without matplotlib."""
     rows = sorted({one.cell.keep_alive for one in all_figures})
     columns = sorted({one.cell.sleep_ms for one in all_figures})
     models = list(dict.fromkeys(one.cell.model for one in all_figures))
     half = (0.3 * len(models) + 0.55) * len(rows) + 0.55  # inches
-    picture = Figure(figsize=(1.4 + 3.6 * max(2, len(columns)), 2 * half + 0.9), layout="constrained")
+    picture = new_figure(1.4 + 3.6 * max(2, len(columns)), 2 * half + 0.6)
     for part, measure in zip(picture.subfigures(2, 1, squeeze=False, hspace=0.05)[:, 0], _MEASURES, strict=True):
         part.suptitle(measure.title.format(all_figures[0].connections), fontsize=13, fontweight="bold")
         charts = part.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
@@ -79,11 +68,61 @@ def draw(all_figures: list[Figures], folder: Path, about: str) -> list[Path]:
             if column == 0:
                 axes.set_ylabel("keep-alive on:\nconnections are kept\n" if cell.keep_alive else
                                 "keep-alive off: a new\nconnection each time\n", fontsize=9)
-    picture.supxlabel("\n".join([*_explained(models), "", about]), fontsize=8, color="#444444")
-    paths = [folder / "compare.png", folder / "compare.svg"]
-    for path in paths:
-        picture.savefig(path, dpi=150, facecolor="white")
-    return paths
+    picture.supxlabel("\n".join(_explained(models)), fontsize=8, color="#444444")
+    return picture
+
+
+def capacity_grid(by_connections: Mapping[int, list[Figures]], value: Callable[[Figures], float | None], title: str
+                  ) -> Figure:
+    """A curve for each model over the number of connections, a chart for each keep-alive and sleep.
+
+    value: of a cell; None: it has none. title: says which way is better.
+    """
+    every = [one for some in by_connections.values() for one in some]
+    rows = sorted({one.cell.keep_alive for one in every})
+    columns = sorted({one.cell.sleep_ms for one in every})
+    models = list(dict.fromkeys(one.cell.model for one in every))
+    picture = new_figure(1.6 + 3.4 * max(2, len(columns)), 0.9 + 2.9 * len(rows))
+    picture.suptitle(title, fontsize=13, fontweight="bold")
+    charts = picture.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
+    for row, keep_alive in enumerate(rows):
+        for column, sleep_ms in enumerate(columns):
+            axes = charts[row][column]
+            for place, model in enumerate(models):
+                mine = [(connections, one) for connections, some in sorted(by_connections.items()) for one in some
+                        if (one.cell.model, one.cell.keep_alive, one.cell.sleep_ms) == (model, keep_alive, sleep_ms)]
+                _curve(axes, [(connections, one, shown) for connections, one in mine
+                              if (shown := value(one)) is not None], colour_of(model, place), model, place, len(models))
+            axes.set_xscale("log")
+            axes.set_xticks(sorted(by_connections), [str(connections) for connections in sorted(by_connections)])
+            axes.minorticks_off()
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+            axes.grid(axis="y", color="#eeeeee")
+            bare(axes)
+            if row == 0:
+                axes.set_title(f"handler sleeps {sleep_ms:g} ms" if sleep_ms else "handler does not sleep", fontsize=10)
+            if row == len(rows) - 1:
+                axes.set_xlabel("connections", fontsize=9)
+            if column == 0:
+                axes.set_ylabel("keep-alive on" if keep_alive else "keep-alive off", fontsize=9)
+    handles, labels = charts[0][0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=min(5, len(models)), frameon=False, fontsize=9)
+    return picture
+
+
+def _curve(axes: Axes, points: list[tuple[int, Figures, float]], colour: str, model: str, place: int, of: int) -> None:
+    """One model's; what is unfit is hollow, and joined to nothing. Models are moved apart a little, to be seen."""
+    def aside(connections: int) -> float:
+        return float(connections * 1.02 ** (place - of / 2))
+
+    fit = [point for point in points if not point[1].unfit]
+    axes.plot([aside(connections) for connections, _, _ in fit], [shown for _, _, shown in fit], color=colour,
+              marker="o", markersize=5, linewidth=1.5, label=model)
+    for connections, one, shown in points:
+        if one.unfit:
+            axes.plot([aside(connections)], [shown], marker="o", markersize=5, markerfacecolor="white",
+                      markeredgecolor=colour, linestyle="none")
 
 
 def _bars(axes: Axes, group: list[Figures], measure: _Measure, models: list[str]) -> None:
@@ -91,10 +130,8 @@ def _bars(axes: Axes, group: list[Figures], measure: _Measure, models: list[str]
 
     for one in group:
         place, value = models.index(one.cell.model), measure.value(one)
-        colour = _COLOURS.get(one.cell.model, _OTHERS[place % len(_OTHERS)])
         fit = not one.unfit
-        axes.barh(place, value, color=colour if fit else "white", edgecolor=colour, hatch=None if fit else "////",
-                  height=0.72, alpha=1.0 if fit else 0.6)
+        axes.barh(place, value, height=0.72, **bar_style(colour_of(one.cell.model, place), fit))
         if measure.whiskers and one.high > one.low:
             axes.plot([one.low, one.high], [place, place], color="black", linewidth=1)
         if fit:
