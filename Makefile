@@ -53,8 +53,9 @@ steps: $(VENV)/test
 fuzz: $(VENV)/fuzz
 	@$(BIN)/python -m fuzz $(ARGS)
 
+# A process of pytest for each core: half of the tests wait for a clock or a client most of the time.
 test: check
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/test
 	@$(BIN)/ruff check .

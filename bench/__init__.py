@@ -1,40 +1,27 @@
-"""The lab: the concurrency models under real HTTP load, and what the figures say. Run from a checkout: python -m bench
+"""The lab: concurrency models and other servers under HTTP load, and what the figures say. Run from a checkout:
+python -m bench
 
-    compare          the matrix: every model under every load, in interleaved rounds
-      server           the server under test, a process of its own
-      models           which models there are, and how each gets the same capacity
-      load, wrk        the two load generators, processes of their own
-      result           what a generator reports
-      children         starting processes on a core, and ending them whatever happens
-      processes        what the system tells of a server: CPU, threads, switches, memory
-      cells            runs, and the figures that several runs add up to
-      progress         how far it is
-      machine          what has to be known of the machine, and who else was using it
-      table, picture   figures as a table, and as a picture
-      verdict          figures in sentences; verdict_scaling: those on parking, the loop and processes
-    scale            more connections than threads, more cores than the GIL lets a process use: five experiments
-      scale_crowd, scale_fairness, scale_loop, scale_cores, scale_price    one each
-      trial            what they are made of: a server, loads, findings
-      crowd, flood     clients that are idle, and clients that never wait for an answer
-      leader_followers a mechanism of parking to compare with
-      scale_picture    who was served, drawn
-    speed            what a request costs, ours and others', under wrk
-      speed_subjects   who takes part; speed_run: one run; speed_claims: what is claimed, and whether it holds
-      speed_probe      the least that a threaded server can do: the measure of the machine
-      speed_transfer   100 MB, up and down
-      peers_server     the other servers, each as well set up as it can be; peers_apps: what they serve
-    threads          how threads move what a request costs, and the slowest answers: one knob at a time
-      threads_plan     the knobs; threads_run: one run; threads_report: tables, sentences, and a page made of them
-    regress          is one commit slower than another
-      regress_sides    the code of both
-    micro            the steps of a request, without a network
-      micro_operations the steps, also for profilers
-    hostile          clients that try to hold every thread
-      hostile_lab      the comparison of the models
-    waiting          six ways in which threads can wait on one listen socket: a lecture
-      waiting_server   the server that uses one of them
-      waiting_lab      the comparison of the six
-      waiting_report   its tables and sentences
+    doctor      what this machine has, how quiet it is, what it can show
+    physics     `micro`: what a thread, a hand-off, an accept, a sleep, the GIL cost here
+    lab         the frame: cells, blocks, records, `run`, `report`, `compare`
+    presets     the experiments that `run` knows
+    trace       two seconds event by event
+    studies     experiments with a form of their own: speed, scale, threads, regress, steps, waiting, hostile
 
-Question, method and limits: README.md in this folder.
+    subjects    who is measured, by name; programs: the program and arguments that a name stands for
+    interpreters  which Pythons there are, and what is installed in each
+    models      our models, and how each gets the same capacity
+    server      our server under test, a process of its own
+    peers       the others: Python's, and the Lisp originals
+    clients     the loads, processes of their own: closed loops, the open-loop probe, others' generators
+
+    children    starting processes on a core, and ending them whatever happens
+    processes   what the system tells of a process: CPU, threads, switches, memory
+    machine     what has to be known of the machine, and who else was using it
+    cells       runs of a closed loop, and the figures that several add up to
+    table       figures as a table for the terminal
+    progress    how far it is
+    cli         the command line
+
+Question, method, limits and results: README.md in this folder.
 """

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.clients.result import Result
 from bench.models import MODELS
-from bench.result import Result
 
 __all__ = ["Cell", "Figures", "Run", "figures", "same_load"]
 

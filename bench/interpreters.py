@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from bench.peers_server import PEERS
+from bench.peers.server import PEERS
 
 __all__ = ["MODULES", "Interpreter", "ask", "find", "know", "known"]
 

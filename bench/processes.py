@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bench.result import process_clock
+from bench.clients.result import process_clock
 
 __all__ = ["Usage", "cpu_seconds", "raise_open_files", "resident_bytes", "serving_threads", "tree"]
 

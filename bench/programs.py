@@ -10,10 +10,11 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from bench import interpreters, lisp
+from bench import interpreters
 from bench.models import PROCESSES, find_model
-from bench.peers_apps import APPS
-from bench.peers_server import KEEP_ALIVE, PEERS, Peer
+from bench.peers import lisp
+from bench.peers.apps import APPS
+from bench.peers.server import KEEP_ALIVE, PEERS, Peer
 
 __all__ = ["Lisp", "Ours", "Probe", "Server", "Setup", "Subject"]
 
@@ -40,7 +41,7 @@ class Setup:
     processes: int | None = None
     app: str = ""
     """"module:app", a WSGI application that can be imported from the current directory, instead of the handler; or
-    "wsgi" or "flask", those of bench.peers_apps."""
+    "wsgi" or "flask", those of bench.peers.apps."""
 
     @property
     def foreign(self) -> bool:
@@ -165,7 +166,7 @@ class Other(Subject):
 
 
 class Server(Other):
-    """One of bench.peers_server."""
+    """One of bench.peers.server."""
 
     @property
     def peer(self) -> Peer:
@@ -186,7 +187,7 @@ class Server(Other):
             raise self.refuse(f"cannot be told to have {setup.processes} processes; these can: {able}")
         if setup.app and not peer.wsgi:
             raise self.refuse(f"cannot serve {setup.app}: that is a WSGI application, and it serves ASGI")
-        return ["bench.peers_server", self.model, "--app", setup.app or "wsgi", *_work(setup), *_flags(
+        return ["bench.peers.server", self.model, "--app", setup.app or "wsgi", *_work(setup), *_flags(
             threads=setup.threads if peer.pool else None, processes=setup.processes, keep_alive=setup.idle_s,
             switch_interval=setup.switch_interval_ms)]
 
@@ -196,7 +197,7 @@ class Server(Other):
 
 
 class Probe(Other):
-    """bench.speed_probe."""
+    """bench.studies.speed.probe."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -207,10 +208,10 @@ class Probe(Other):
                             ("work by path", setup.by_path), ("spin", setup.spin_ms)):
             if value:
                 raise self.refuse(f"is no server, and cannot be told {name}: it has 8 threads, and sleeps")
-        return ["bench.speed_probe", "--sleep", f"{setup.sleep_ms:g}"]
+        return ["bench.studies.speed.probe", "--sleep", f"{setup.sleep_ms:g}"]
 
     def spelled(self, setup: Setup) -> str:
-        return "8 threads on one epoll set, no server: see bench/speed_probe.py"
+        return "8 threads on one epoll set, no server: see bench/studies/speed/probe.py"
 
 
 class Lisp(Other):

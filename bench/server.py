@@ -23,11 +23,12 @@ from typing import Any
 
 from acceptor import Acceptor, Handler, HTTPError, Request, Response, Timeouts
 from acceptor.wsgi import WSGI
-from bench import peers_apps, speed_transfer
-from bench.hostile import BIG
 from bench.models import MODELS, find_model
-from bench.peers_apps import Work
+from bench.peers import apps as peers_apps
+from bench.peers.apps import Work
 from bench.processes import raise_open_files
+from bench.studies.hostile.attacks import BIG
+from bench.studies.speed import transfer as speed_transfer
 from handlers import delay, hello, spin
 
 __all__ = ["main"]
@@ -53,9 +54,10 @@ def main() -> None:
     add("--by-path", action="store_true", help="it answers /sleep/MS and /spin/MS so, and every other path at once")
     add("--big", action="store_true", help="it answers /big with 40 MB, and reads what it is sent: see bench hostile")
     add("--app", default="handler", metavar="APP", help="answer by a handler of ours, by an application of "
-        "bench.peers_apps (wsgi, flask), or by module:app, a WSGI application of yours that can be imported from where "
+        "bench.peers.apps (wsgi, flask), or by module:app, a WSGI application of yours that can be imported from where "
         "you are (default: handler)")
-    add("--transfer", type=Path, metavar="FILE", help="it answers, and reads, what bench.speed_transfer asks of it")
+    add("--transfer", type=Path, metavar="FILE",
+        help="it answers, and reads, what bench.studies.speed.transfer asks of it")
     add("--http", metavar="WIRE", help="what parses requests: Acceptor(http=...)")
     add("--port", type=int, default=0, help="default: any free one")
     add("--keep-alive", type=float, default=Timeouts.keep_alive, metavar="S", help="seconds a connection may be idle")

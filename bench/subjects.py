@@ -3,9 +3,9 @@
     recycling-park               one of our models, with the parser that is the default: see bench.models
     recycling-park/h11           the same with that parser
     pkg.mod:Class                a taskmaster of your own
-    waitress, stdlib             another server: see bench.peers_server
-    hunchentoot                  the original, in Lisp: see bench.lisp
-    probe                        the least that a threaded server can do: see bench.speed_probe
+    waitress, stdlib             another server: see bench.peers.server
+    hunchentoot                  the original, in Lisp: see bench.peers.lisp
+    probe                        the least that a threaded server can do: see bench.studies.speed.probe
     waitress@/path/to/python     any of these, but for Lisp, run by that Python; in tables: waitress@3.13t
 
 A subject is a program that prints its port once it serves, and ends with its standard input.
@@ -16,9 +16,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench import interpreters, lisp
+from bench import interpreters
 from bench.models import MODELS, find_model, names_of
-from bench.peers_server import PEERS
+from bench.peers import lisp
+from bench.peers.server import PEERS
 from bench.programs import Lisp, Ours, Probe, Server, Setup, Subject
 
 __all__ = ["PROBE", "WIRES", "Setup", "Subject", "find_subject", "subjects_of"]

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import pytest
 
-from bench import wrk
 from bench.__main__ import main
 from bench.cells import Cell, Run, figures
 from bench.children import ROOT, ChildError, running
+from bench.clients import wrk
+from bench.clients.load import measure
+from bench.clients.result import Result, fairness, percentile, process_clock
 from bench.lab.drawing import MISSING, svg_of
 from bench.lab.record import Results
-from bench.load import measure
 from bench.models import find_model
 from bench.presets.matrix_picture import bars, capacity_grid
-from bench.result import Result, fairness, percentile, process_clock
+from bench.presets.matrix_verdict import verdict
+from bench.studies.waiting.report import Alone, Loaded, sentences
+from bench.studies.waiting.strategies import OURS, STRATEGIES
 from bench.table import render
-from bench.verdict import verdict
-from bench.waiting import OURS, STRATEGIES
-from bench.waiting_report import Alone, Loaded, sentences
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -595,7 +595,7 @@ def test_a_child_that_is_silent_or_dies_is_an_error_that_says_what_it_said() -> 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_way_of_waiting_serves(strategy: str) -> None:
-    with running(["bench.waiting_server", "--strategy", strategy, "--threads", "5"]) as server:
+    with running(["bench.studies.waiting.server", "--strategy", strategy, "--threads", "5"]) as server:
         port = int(server.line(20))
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
@@ -604,7 +604,7 @@ def test_every_way_of_waiting_serves(strategy: str) -> None:
 
 
 def test_the_load_runs_without_anything_but_the_standard_library() -> None:
-    program = "import sys; before = set(sys.modules); import bench.load; print(*set(sys.modules) - before)"
+    program = "import sys; before = set(sys.modules); import bench.clients.load; print(*set(sys.modules) - before)"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, stdout=subprocess.PIPE)
     names = {name.partition(".")[0] for name in found.stdout.decode().split()}
     assert names - set(sys.stdlib_module_names) == {"bench"}

@@ -20,19 +20,23 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench import regress, speed, speed_transfer, steps_operations, wrk
 from bench.__main__ import main
 from bench.cells import Cell, Run, figures
 from bench.children import ROOT, ChildError, running
+from bench.clients import wrk
 from bench.lab.statistics import Ratio, ratio_of, t_quantile
-from bench.peers_server import PEERS
-from bench.regress import Row, render, verdict
-from bench.regress_sides import WORKING_TREE, Side, SideError, copies
-from bench.speed_claims import Measured, calibration, judge
-from bench.speed_run import parse_cells, run_once, words_of
-from bench.speed_subjects import FAST, LEAN, PROBE, SUBJECTS, chosen, versions
-from bench.steps import matching, totals
-from bench.steps_operations import OPERATIONS, Operation, calls_of, measure
+from bench.peers.server import PEERS
+from bench.studies.regress import study as regress
+from bench.studies.regress.sides import WORKING_TREE, Side, SideError, copies
+from bench.studies.regress.study import Row, render, verdict
+from bench.studies.speed import study as speed
+from bench.studies.speed import transfer as speed_transfer
+from bench.studies.speed.claims import Measured, calibration, judge
+from bench.studies.speed.entrants import FAST, LEAN, PROBE, SUBJECTS, chosen, versions
+from bench.studies.speed.run import parse_cells, run_once, words_of
+from bench.studies.steps import operations as steps_operations
+from bench.studies.steps.operations import OPERATIONS, Operation, calls_of, measure
+from bench.studies.steps.study import matching, totals
 from tests.test_bench import result
 from tests.test_lab_subjects import made_up_python
 
@@ -155,7 +159,7 @@ def test_every_subject_says_what_it_needs_and_how_it_is_set_up(tmp_path: Path) -
     assert SUBJECTS["granian"].run_by(bare).missing() == "granian"
     assert SUBJECTS["flask/httptools"].run_by(bare).missing() == "h11, httptools, flask"
     assert SUBJECTS[PROBE].run_by(bare).missing() == ""
-    assert SUBJECTS["waitress"].run_by("py").command(0.1) == ["py", "-m", "bench.peers_server", "waitress", "--app",
+    assert SUBJECTS["waitress"].run_by("py").command(0.1) == ["py", "-m", "bench.peers.server", "waitress", "--app",
                                                               "wsgi", "--sleep", "0.1"]
     assert SUBJECTS["wsgi/h11"].run_by("py").command(0.0) == ["py", "-m", "bench.server", "--model", "recycling-park",
                                                               "--http", "h11", "--capacity", "0", "--app", "wsgi"]
@@ -179,7 +183,7 @@ def get(port: int) -> bytes:
 
 
 @pytest.mark.parametrize("arguments", [
-    ["bench.speed_probe", "--sleep", "0.1"],
+    ["bench.studies.speed.probe", "--sleep", "0.1"],
     ["bench.server", "--capacity", "0", "--http", "h11", "--sleep", "0.1", "--app", "wsgi"],
     ["bench.server", "--capacity", "0", "--app", "flask", "--sleep", "0"],
 ], ids=str)
@@ -203,7 +207,7 @@ def made_up_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "    if os.fork() == 0: make_server(host, port, app).serve_forever()\n"
         "    os.wait()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return ["bench.peers_server", "waitress"]
+    return ["bench.peers.server", "waitress"]
 
 
 def test_a_peer_tells_its_port_once_it_answers_and_ends_with_its_input(made_up_peer: list[str], tmp_path: Path) -> None:
@@ -217,7 +221,7 @@ def test_a_peer_tells_its_port_once_it_answers_and_ends_with_its_input(made_up_p
 def test_a_peer_that_cannot_start_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "waitress.py").write_text("def serve(*arguments, **settings): raise SystemExit('no such port')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with running(["bench.peers_server", "waitress"]) as child, pytest.raises(ChildError, match="no such port"):
+    with running(["bench.peers.server", "waitress"]) as child, pytest.raises(ChildError, match="no such port"):
         child.line(60)
 
 
@@ -592,7 +596,7 @@ VALGRIND = f"""\
 #!{sys.executable}
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from bench.steps_operations import runs_of
+from bench.studies.steps.operations import runs_of
 [folder] = [word.partition("=")[2] for word in sys.argv if word.startswith("--callgrind-out-file=")]
 names = sys.argv[sys.argv.index("--mark") + 1:]
 parts = [part for name in names for part in (1_000_000, *(77 + 500 * calls for calls in runs_of(name)))]

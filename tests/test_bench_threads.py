@@ -17,14 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import load as generator
-from bench import server, threads, threads_run, wrk
+from bench import server
 from bench.__main__ import main
 from bench.children import ROOT, ChildError, running
-from bench.result import Result, process_clock
-from bench.threads_plan import EXPERIMENTS, LOADS, chosen_experiments, plan
-from bench.threads_report import blocks, fill, findings, table
-from bench.threads_run import Run, counted_calls, run_once, system_calls
+from bench.clients import load as generator
+from bench.clients import wrk
+from bench.clients.result import Result, process_clock
+from bench.studies.threads import run as threads_run
+from bench.studies.threads import study as threads
+from bench.studies.threads.plan import EXPERIMENTS, LOADS, chosen_experiments, plan
+from bench.studies.threads.report import blocks, fill, findings, table
+from bench.studies.threads.run import Run, counted_calls, run_once, system_calls
 from tests.test_bench import result
 from tests.test_bench_speed import get
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acceptor import Acceptor, HTTPError, Request
-from bench.arrivals import burst, one_by_one
+from bench.clients.arrivals import burst, one_by_one
 from bench.lab.metrics import METRICS
 from bench.lab.preset import Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets import find_preset
 from bench.presets.accept import ARRIVALS, PRESET, THREADS, _fill
-from bench.trace_server import who
+from bench.trace.server import who
 from taskmaster import PooledTaskmaster, SingleThreadedTaskmaster
 
 CELL = Cell.of("pool-hold", arrivals="one by one", connections=40)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.children import cores
+from bench.clients.load import measure
 from bench.lab.preset import Saying
 from bench.lab.record import Cell, Record, Results
-from bench.load import measure
 from bench.presets.convoy import PRESET
 from tests.test_bench import HELLO, requests, scripted
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import doctor, doctor_facts
-from bench.doctor import listen, run_doctor
-from bench.doctor_facts import (
+from bench.doctor import facts as doctor_facts
+from bench.doctor import look as doctor
+from bench.doctor.facts import (
     TOOLS,
     Facts,
     cgroup_file,
@@ -29,8 +29,9 @@ from bench.doctor_facts import (
     quota_of,
     steal_of,
 )
-from bench.doctor_noise import Quiet, gaps, scatter
-from bench.doctor_says import Line, of_facts, of_quiet, smallest_difference
+from bench.doctor.look import listen, run_doctor
+from bench.doctor.noise import Quiet, gaps, scatter
+from bench.doctor.says import Line, of_facts, of_quiet, smallest_difference
 from bench.interpreters import Interpreter
 
 FREE = Interpreter("/opt/3.14t/bin/python", "3.14.1", (3, 14), True, {"h11": "0.16.0"})

@@ -8,10 +8,10 @@ from types import ModuleType
 
 import pytest
 
-from bench import autocannon, h2load, hey, wrk
 from bench.children import ChildError, running
-from bench.foreign import timed
-from bench.generators import GENERATORS, generator_named, missing
+from bench.clients import autocannon, h2load, hey, wrk
+from bench.clients.foreign import timed
+from bench.clients.generators import GENERATORS, generator_named, missing
 from bench.lab.serving import serving
 from bench.subjects import Setup
 

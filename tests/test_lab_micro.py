@@ -17,12 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import micro, physics_clocks, physics_threads
-from bench.micro import Column, measure, render, run_micro, says
-from bench.physics import groups, one_round
-from bench.physics_clocks import sleep, timer_slack, wake_up
-from bench.physics_gil import ping
-from bench.physics_threads import each, statement
+from bench.physics import clocks as physics_clocks
+from bench.physics import micro
+from bench.physics import threads as physics_threads
+from bench.physics.clocks import sleep, timer_slack, wake_up
+from bench.physics.gil import ping
+from bench.physics.micro import Column, measure, render, run_micro, says
+from bench.physics.program import groups, one_round
+from bench.physics.threads import each, statement
 
 CORES = sorted(os.sched_getaffinity(0))
 NAMES = [step.name for group in groups([0, 1]) for step in group.steps]
@@ -165,7 +167,7 @@ def test_pings_are_answered_beside_a_thread_that_computes() -> None:
 
 
 def test_a_client_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.physics_gil._CLIENT", "raise SystemExit('out of order')")
+    monkeypatch.setattr("bench.physics.gil._CLIENT", "raise SystemExit('out of order')")
     with pytest.raises(OSError, match="the client that pings failed: out of order"):
         ping(CORES, 1, 0.005, 0.0)
 
@@ -202,7 +204,7 @@ def test_an_interpreter_that_does_not_run_is_said(tmp_path: Path, capsys: pytest
     broken.write_text("#!/bin/sh\necho no such version >&2\nexit 1\n")
     broken.chmod(0o755)
     assert run_micro(argparse.Namespace(quick=True, python=[str(broken)], json=None)) == 2
-    assert f"{broken} does not run bench.physics" in (printed := capsys.readouterr().out)
+    assert f"{broken} does not run bench.physics.program" in (printed := capsys.readouterr().out)
     assert "no such version" in printed
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.clients.probe import Probed
 from bench.lab.preset import Options, Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets.open import LOADS, PRESET, flaws_of_probed
-from bench.probe import Probed
 
 SUBJECTS = ("thread", "recycling-park", "loop")
 SLOWEST = 800.0

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.children import ROOT
-from bench.histogram import NAMES, Histogram
-from bench.probe import Probed, probe, schedule
-from bench.probe_loop import Loop
+from bench.clients.histogram import NAMES, Histogram
+from bench.clients.probe import Probed, probe, schedule
+from bench.clients.probe_loop import Loop
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -312,7 +312,8 @@ def test_only_requests_due_after_the_warm_up_count() -> None:
 
 def test_the_command_prints_one_line() -> None:
     with scripted(answering) as port:
-        done = subprocess.run([sys.executable, "-m", "bench.probe", "--port", str(port), "--rate", "200", "--duration",
+        done = subprocess.run([sys.executable, "-m", "bench.clients.probe", "--port", str(port), "--rate", "200",
+                               "--duration",
                                "0.1", "--warmup", "0", "--seed", "3", "--watch", str(os.getpid())], cwd=ROOT,
                               capture_output=True, text=True, timeout=30, check=True)
     told = Probed(**json.loads(done.stdout))
@@ -323,7 +324,7 @@ def test_the_command_prints_one_line() -> None:
 
 
 def test_the_command_refuses_a_rate_that_is_none() -> None:
-    done = subprocess.run([sys.executable, "-m", "bench.probe", "--port", "1", "--rate", "0"], cwd=ROOT,
+    done = subprocess.run([sys.executable, "-m", "bench.clients.probe", "--port", "1", "--rate", "0"], cwd=ROOT,
                           capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "give a number above 0" in done.stderr

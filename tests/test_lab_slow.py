@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.children import ChildError, running
+from bench.clients.slow import REQUEST, SlowClients, Told
 from bench.lab.metrics import METRICS
 from bench.lab.preset import Options
 from bench.lab.record import Cell, Record, Results
 from bench.presets import find_preset
 from bench.presets.slow import GOOD, INTERVAL_MS, PRESET, THREADS
-from bench.slow_clients import REQUEST, SlowClients, Told
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -166,7 +166,7 @@ def test_the_program_says_when_it_has_begun_and_ends_with_its_input() -> None:
         sock.recv(1)
         sock.recv(4096)
 
-    with scripted(serve) as port, running(["bench.slow_clients", "--port", str(port), "--clients", "1", "--interval-ms",
+    with scripted(serve) as port, running(["bench.clients.slow", "--port", str(port), "--clients", "1", "--interval-ms",
                                            "5", "--duration", "600"]) as child:
         assert child.line(30) == "1 clients"
         child.close_input()
@@ -177,7 +177,7 @@ def test_the_program_says_when_it_has_begun_and_ends_with_its_input() -> None:
 
 def test_without_an_input_to_end_with_it_ends_after_its_time() -> None:
     with scripted(lambda sock: None) as port, running(
-            ["sh", "-c", 'exec "$0" -m bench.slow_clients --port "$1" --interval-ms 1 --duration 0.05 </dev/null',
+            ["sh", "-c", 'exec "$0" -m bench.clients.slow --port "$1" --interval-ms 1 --duration 0.05 </dev/null',
              sys.executable, str(port)]) as child:
         assert child.line(30) == "8 clients"
         assert Told(**json.loads(child.line(30))).clients == 8
@@ -185,7 +185,7 @@ def test_without_an_input_to_end_with_it_ends_after_its_time() -> None:
 
 @pytest.mark.parametrize("argument", ["--clients=0", "--interval-ms=0"])
 def test_what_cannot_be_is_refused_with_the_fix(argument: str) -> None:
-    with running(["bench.slow_clients", "--port", "1", argument]) as child, pytest.raises(ChildError, match="at least"):
+    with running(["bench.clients.slow", "--port", "1", argument]) as child, pytest.raises(ChildError, match="at least"):
         child.line(30)
 
 

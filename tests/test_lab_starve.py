@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.clients.probe import Probed
+from bench.clients.result import Result, fairness
 from bench.lab.metrics import METRICS
 from bench.lab.preset import Options, Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets import find_preset
 from bench.presets.starve import PRESET, THREADS, measured
 from bench.presets.starve_sentences import pairs_of
-from bench.probe import Probed
-from bench.result import Result, fairness
 
 CLIENTS = 100
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.clients.steps import StepLoad, measure_step
 from bench.lab.preset import Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets.step import PRESET
-from bench.step_load import StepLoad, measure_step
-from bench.step_watch import accept_queue, asking_at, figures_of
+from bench.presets.step_watch import accept_queue, asking_at, figures_of
 from tests.test_bench import HELLO, requests, scripted
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import interpreters, lisp, peers_apps
+from bench import interpreters
 from bench.children import ChildError
 from bench.lab.serving import serving
 from bench.models import MODELS
-from bench.peers_apps import Work
-from bench.peers_server import PEERS
+from bench.peers import apps as peers_apps
+from bench.peers import lisp
+from bench.peers.apps import Work
+from bench.peers.server import PEERS
 from bench.subjects import WIRES, Setup, find_subject, subjects_of
 
 APP = """\
@@ -189,14 +191,14 @@ def said(name: str, setup: Setup) -> str:
      "bench.server --model prefork --capacity 128 --sleep 0.1 --spin 2 --by-path --switch-interval 0.5 --processes 2"),
     ("loop", Setup(sleep_ms=5, app="shop:app"), "bench.server --model loop --capacity 0 --app shop:app"),
     ("waitress", Setup(threads=4, capacity=128, queue=5),
-     "bench.peers_server waitress --app wsgi --threads 4"),
+     "bench.peers.server waitress --app wsgi --threads 4"),
     ("gunicorn", Setup(processes=2, app="shop:app", by_path=True),
-     "bench.peers_server gunicorn --app shop:app --processes 2"),
+     "bench.peers.server gunicorn --app shop:app --processes 2"),
     ("bjoern", Setup(threads=1, processes=1, app="flask", spin_ms=1),
-     "bench.peers_server bjoern --app flask --spin 1 --processes 1"),
+     "bench.peers.server bjoern --app flask --spin 1 --processes 1"),
     ("stdlib", Setup(idle_s=2, switch_interval_ms=1),
-     "bench.peers_server stdlib --app wsgi --keep-alive 2 --switch-interval 1"),
-    ("probe", Setup(sleep_ms=0.1), "bench.speed_probe --sleep 0.1"),
+     "bench.peers.server stdlib --app wsgi --keep-alive 2 --switch-interval 1"),
+    ("probe", Setup(sleep_ms=0.1), "bench.studies.speed.probe --sleep 0.1"),
 ])
 def test_commands(name: str, setup: Setup, command: str) -> None:
     assert said(name, setup) == command

@@ -19,18 +19,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import trace, trace_recorder, trace_server, trace_steps
-from bench.load import Load
+from bench.clients.load import Load
+from bench.clients.result import Result
 from bench.models import MODELS
-from bench.result import Result
 from bench.subjects import Setup
-from bench.trace import Asked, Traced, record, run_trace, sentences, traced_command
-from bench.trace_json import events_of, write_json
-from bench.trace_lanes import Trace
-from bench.trace_picture import draw
-from bench.trace_recorder import STATES, Recorder
-from bench.trace_steps import TracedSteps
-from bench.trace_tracks import Event, Interval, Numbers, Serving, Track, read
+from bench.trace import recorder as trace_recorder
+from bench.trace import run as trace
+from bench.trace import server as trace_server
+from bench.trace import steps as trace_steps
+from bench.trace.chrome import events_of, write_json
+from bench.trace.lanes import Trace
+from bench.trace.picture import draw
+from bench.trace.recorder import STATES, Recorder
+from bench.trace.run import Asked, Traced, record, run_trace, sentences, traced_command
+from bench.trace.steps import TracedSteps
+from bench.trace.tracks import Event, Interval, Numbers, Serving, Track, read
 from handlers import delay, hello
 from taskmaster import (
     EventLoopTaskmaster,
@@ -486,7 +489,7 @@ def test_what_cannot_be_traced_is_said(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_only_what_has_a_taskmaster_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     command = traced_command("pool-hold/h11", Setup(sleep_ms=1, threads=4))
-    assert "bench.trace_server" in command
+    assert "bench.trace.server" in command
     assert command[command.index("--http") + 1] == "h11"
 
     class Peer:

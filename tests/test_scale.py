@@ -17,17 +17,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import scale_cores, scale_crowd, scale_fairness, scale_loop, scale_picture, scale_price
 from bench.__main__ import main
 from bench.children import running
-from bench.flood import Flooded, flood
-from bench.leader_followers import LeaderFollowersTaskmaster
+from bench.clients.flood import Flooded, flood
+from bench.clients.result import Result
 from bench.models import MODELS, find_model, names_of
 from bench.processes import Usage, cpu_seconds, raise_open_files, resident_bytes, serving_threads, tree
 from bench.progress import Progress
-from bench.result import Result
-from bench.scale import EXPERIMENTS, run_scale
-from bench.trial import Finding, Load, Options, Report, measure, serving
+from bench.studies.scale import cores as scale_cores
+from bench.studies.scale import crowd as scale_crowd
+from bench.studies.scale import fairness as scale_fairness
+from bench.studies.scale import loop as scale_loop
+from bench.studies.scale import picture as scale_picture
+from bench.studies.scale import price as scale_price
+from bench.studies.scale.leader_followers import LeaderFollowersTaskmaster
+from bench.studies.scale.study import EXPERIMENTS, run_scale
+from bench.studies.scale.trial import Finding, Load, Options, Report, measure, serving
 from taskmaster import PooledTaskmaster, RecyclingTaskmaster
 from taskmaster.contract import TaskmasterContract
 from taskmaster.prefork import PreforkTaskmaster
@@ -127,7 +132,7 @@ def test_a_server_is_seen_from_outside() -> None:
 
 def test_a_crowd_is_idle_and_still_there() -> None:
     with (serving("pool-park", 2, "--trace-memory") as server,
-          running(["bench.crowd", "--port", str(server.port), "--connections", "30"]) as crowd):
+          running(["bench.clients.crowd", "--port", str(server.port), "--connections", "30"]) as crowd):
         assert json.loads(crowd.line(20))["answered"] == 30
         state = server.state()
         assert state["accepted"] == 30
@@ -139,7 +144,7 @@ def test_a_crowd_is_idle_and_still_there() -> None:
 
 def test_a_crowd_tells_who_got_no_answer() -> None:
     with (socket.create_server(("127.0.0.1", 0)) as listener,
-          running(["bench.crowd", "--port", str(listener.getsockname()[1]), "--connections", "1"]) as crowd):
+          running(["bench.clients.crowd", "--port", str(listener.getsockname()[1]), "--connections", "1"]) as crowd):
         accepted, _ = listener.accept()
         accepted.close()
         assert json.loads(crowd.line(20))["failed"] == 1

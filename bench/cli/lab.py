@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.arguments import TEXT, checked, milliseconds, minutes, number, numbers, on_off, results
-from bench.doctor import run_doctor
-from bench.generators import generator_named
+from bench.clients.generators import generator_named
+from bench.doctor.look import run_doctor
 from bench.lab.compare import DESCRIPTION, METRICS_HELP, RELATIVE_HELP, TOLERANCE_HELP, run_compare_folders
 from bench.lab.preset import Options
 from bench.lab.record import Results
 from bench.lab.report import run_report
 from bench.lab.run import blocks_within, options_of, run_preset
-from bench.micro import run_micro
+from bench.physics.micro import run_micro
 from bench.presets import PRESETS, find_preset
 from bench.subjects import subjects_of
-from bench.trace import run_trace
+from bench.trace.run import run_trace
 
 __all__ = ["add_lab", "chosen_options"]
 

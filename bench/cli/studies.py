@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.arguments import TEXT, checked, json_and_seed, number
-from bench.hostile_lab import run_hostile
 from bench.models import MODELS, find_model, names_of
-from bench.regress import run_regress
-from bench.regress_sides import WORKING_TREE
-from bench.scale import EXPERIMENTS, run_scale
-from bench.speed import CELLS, run_speed
-from bench.speed_run import parse_cells
-from bench.speed_subjects import Entrant, chosen
-from bench.steps import matching, run_steps
-from bench.threads import existing, run_threads
-from bench.threads_plan import EXPERIMENTS as THREADS
-from bench.threads_plan import chosen_experiments
-from bench.waiting_lab import run_waiting
+from bench.studies.hostile.study import run_hostile
+from bench.studies.regress.sides import WORKING_TREE
+from bench.studies.regress.study import run_regress
+from bench.studies.scale.study import EXPERIMENTS, run_scale
+from bench.studies.speed.entrants import Entrant, chosen
+from bench.studies.speed.run import parse_cells
+from bench.studies.speed.study import CELLS, run_speed
+from bench.studies.steps.study import matching, run_steps
+from bench.studies.threads.plan import EXPERIMENTS as THREADS
+from bench.studies.threads.plan import chosen_experiments
+from bench.studies.threads.study import existing, run_threads
+from bench.studies.waiting.study import run_waiting
 
 __all__ = ["add_studies"]
 
@@ -106,7 +106,8 @@ def _hostile(parser: argparse.ArgumentParser) -> None:
     add("--patience", type=number(float, 1, 3600), default=90.0, metavar="S",
         help="seconds until an attack is given up (default: 90)")
     add("--port", type=int, metavar="N", help="attack the server that listens there, on 127.0.0.1, instead: it must "
-        "answer GET / and GET /big (40 MB) and read what is posted to /, as bench.hostile:wsgi_app does")
+        "answer GET / and GET /big (40 MB) and read what is posted to /, as bench.studies.hostile.attacks:wsgi_app "
+        "does")
     add("--name", default="theirs", metavar="NAME", help="what to call that server")
     parser.set_defaults(run=run_hostile)
 

@@ -6,7 +6,7 @@ responses a second are not those of one that answers.
 
 from __future__ import annotations
 
-from bench.result import Result
+from bench.clients.result import Result
 
 __all__ = ["GENERATOR_BOUND", "NOISY", "flaws_of", "notes_of"]
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from bench.arrivals import burst, one_by_one
 from bench.children import cores, running
+from bench.clients.arrivals import burst, one_by_one
 from bench.lab.gates import NOISY
 from bench.lab.preset import Drawing, Options, Preset, Saying
 from bench.lab.record import Cell, Record, Results
@@ -15,7 +15,7 @@ from bench.lab.serving import Server, on_load_core, recording
 from bench.presets.accept_picture import strips
 from bench.presets.accept_sentences import sentences
 from bench.subjects import Setup
-from bench.trace import traced_command
+from bench.trace.run import traced_command
 
 __all__ = ["ARRIVALS", "PRESET", "THREADS", "Accept"]
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.children import Child, cores, running
+from bench.clients.probe import Probed
+from bench.clients.result import Result
 from bench.lab.drawing import svg_of
 from bench.lab.gates import NOISY
 from bench.lab.preset import Drawing, Options, Preset, Saying
@@ -20,8 +22,6 @@ from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import Server, load_core, recording, serving
 from bench.presets.convoy_picture import waits
 from bench.presets.convoy_sentences import DEFAULT_MS, sentences, without_gil
-from bench.probe import Probed
-from bench.result import Result
 from bench.subjects import Setup, find_subject
 
 __all__ = ["PRESET"]
@@ -55,10 +55,10 @@ class _Convoy(Preset):
         "core of its own does, as long as not all of them compute: who is free accepts first. (Beazley, "
         "\"Understanding the Python GIL\", PyCon 2010.)")
     method = (
-        f"Clients in a closed loop (--conns 1,2; none besides) ask for /spin/{_SPIN_MS}, which computes for {_SPIN_MS} "
-        "ms of CPU time in Python. Beside them bench.probe asks for / at random moments, 100 times a second, each on a "
-        "new connection, and its clock runs from the moment at which a request was due. Cores one: the server has one, "
-        f"and the load another; with switch intervals of {DEFAULT_MS:g} and {_SHORT_MS:g} ms. Cores all: server and "
+        f"Clients in a closed loop (--connections 1,2; none besides) ask for /spin/{_SPIN_MS}, which computes for {_SPIN_MS} "
+        "ms of CPU time in Python. Beside them bench.clients.probe asks for / at random moments, 100 times a second, "
+        "each on a new connection, and its clock runs from the moment at which a request was due. Cores one: the server "
+        f"has one, and the load another; with switch intervals of {DEFAULT_MS:g} and {_SHORT_MS:g} ms. Cores all: server and "
         f"load are anywhere, so that processes and threads without a GIL can use what there is; {DEFAULT_MS:g} ms. "
         "There the load takes from the server what it needs, some per cent of a core.")
     defaults = Options(subjects=("recycling-park", "thread", "prefork"), blocks=2, seconds=1.2, warmup=0.3,
@@ -87,7 +87,8 @@ class _Convoy(Preset):
         setup = Setup(by_path=True, capacity=_ROOM, switch_interval_ms=cell["switch_interval_ms"])
         with (recording(cell, block) as record, serving(cell.subject, setup, pinned=pinned) as server,
               _computing(server, cell["computing"], warmup, seconds) as computing,
-              running(["bench.probe", "--port", str(server.port), "--rate", f"{rate:g}", "--warmup", f"{warmup:g}",
+              running(["bench.clients.probe", "--port", str(server.port), "--rate", f"{rate:g}", "--warmup",
+                       f"{warmup:g}",
                        "--duration", f"{seconds:g}", "--seed", str(1000 * options.seed + block), "--new-connection",
                        "--timeout", f"{options.timeout:g}", "--drain", f"{_PATIENCE:g}"],
                       load_core() if pinned else None) as child):
@@ -115,8 +116,8 @@ def _computing(server: Server, clients: int, warmup: float, seconds: float) -> I
     if not clients:
         yield None
         return
-    with running(["bench.load", "--port", str(server.port), "--connections", str(clients), "--warmup", f"{warmup:g}",
-                  "--duration", f"{seconds + _LONGER:g}", "--path", f"/spin/{_SPIN_MS}"],
+    with running(["bench.clients.load", "--port", str(server.port), "--connections", str(clients), "--warmup",
+                  f"{warmup:g}", "--duration", f"{seconds + _LONGER:g}", "--path", f"/spin/{_SPIN_MS}"],
                  None if server.core is None else load_core()) as child:
         yield child
 

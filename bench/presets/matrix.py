@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from bench import table, verdict
+from bench import table
 from bench.cells import Cell as LoadCell
 from bench.cells import Figures, Run, figures
-from bench.generators import generator_named
+from bench.clients.generators import generator_named
+from bench.clients.result import Result
 from bench.lab.drawing import svg_of
 from bench.lab.gates import flaws_of, notes_of
 from bench.lab.preset import Drawing, Options, Preset, Saying
 from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
+from bench.presets import matrix_verdict as verdict
 from bench.presets.matrix_picture import bars
-from bench.result import Result
 from bench.subjects import Setup, find_subject
 
 __all__ = ["MatrixPreset", "capacity_for", "figures_of"]

@@ -2,7 +2,7 @@
 
 After Ruan and Pai, "The Origins of Network Server Latency" (2004), who compare servers at rates that all of them can
 serve: 30, 50, 70 and 90 % of what the slowest can do. What that is on this machine is found out before the first run of
-a folder, and kept in its options. `bench.probe` makes the load; beside it stand runs in a closed loop.
+a folder, and kept in its options. `bench.clients.probe` makes the load; beside it stand runs in a closed loop.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 
 from bench.children import running
-from bench.generators import generator_named
+from bench.clients.generators import generator_named
+from bench.clients.probe import Probed
+from bench.clients.result import Result
 from bench.lab.drawing import svg_of
 from bench.lab.gates import GENERATOR_BOUND, NOISY, flaws_of, notes_of
 from bench.lab.preset import Drawing, Options, Preset, Saying
@@ -20,9 +22,7 @@ from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
 from bench.presets.open_picture import percentiles, tails
 from bench.presets.open_sentences import Told
-from bench.probe import Probed
 from bench.progress import Progress
-from bench.result import Result
 from bench.subjects import Setup
 
 __all__ = ["LOADS", "PRESET", "OpenPreset", "flaws_of_probed"]
@@ -177,7 +177,8 @@ def _run_open(cell: Cell, block: int, rate: float, setup: Setup, options: Option
 def _probe(port: int, pid: int, cell: Cell, rate: float, block: int, options: Options,
            meanwhile: Callable[[], None]) -> Probed:
     warmup, seconds = options.warmup or 0.0, options.seconds or 1.0
-    with running(["bench.probe", "--port", str(port), "--rate", f"{rate:g}", "--warmup", f"{warmup:g}", "--duration",
+    with running(["bench.clients.probe", "--port", str(port), "--rate", f"{rate:g}", "--warmup", f"{warmup:g}",
+                  "--duration",
                   f"{seconds:g}", "--timeout", f"{options.timeout:g}", "--seed", str(1000 * options.seed + block),
                   "--watch", str(pid), *([] if cell["keep_alive"] else ["--new-connection"])], load_core()) as child:
         return Probed(**json.loads(child.line(warmup + seconds + 30, meanwhile)))

@@ -1,7 +1,7 @@
 """The preset `slow` (S7): clients that send a byte every 10 ms, and what the others have left beside them.
 
 The good clients, which are measured, come with a new connection for each request: so whatever they wait for, it is not
-each other's patience. The slow ones are `bench.slow_clients`. Threads are 8, exactly; the loop and the single thread
+each other's patience. The slow ones are `bench.clients.slow`. Threads are 8, exactly; the loop and the single thread
 have one.
 """
 
@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from bench.children import running
+from bench.clients.result import Result
+from bench.clients.slow import REQUEST, Told
 from bench.lab.drawing import bare, colour_of, new_figure, svg_of
 from bench.lab.gates import flaws_of, notes_of
 from bench.lab.metrics import METRICS
@@ -21,8 +23,6 @@ from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
 from bench.presets.slow_sentences import Sentences
 from bench.presets.starve_sentences import disturbance
-from bench.result import Result
-from bench.slow_clients import REQUEST, Told
 from bench.subjects import Setup, find_subject
 
 if TYPE_CHECKING:
@@ -79,12 +79,13 @@ class Slow(Preset):
             slow = None
             if slow_clients:
                 slow = stack.enter_context(running(
-                    ["bench.slow_clients", "--port", port, "--clients", str(slow_clients), "--interval-ms",
+                    ["bench.clients.slow", "--port", port, "--clients", str(slow_clients), "--interval-ms",
                      f"{INTERVAL_MS:g}", "--duration", f"{longest:g}"], load_core()))
                 slow.line(10)  # they are there
             server.quiet_from_here()
             good = stack.enter_context(running(
-                ["bench.load", "--port", port, "--connections", str(GOOD), "--no-keep-alive", "--warmup", f"{warmup:g}",
+                ["bench.clients.load", "--port", port, "--connections", str(GOOD), "--no-keep-alive", "--warmup",
+                 f"{warmup:g}",
                  "--duration", f"{seconds:g}", "--timeout", f"{options.timeout:g}", "--watch", str(server.pid)],
                 load_core()))
             load = Result(**json.loads(good.line(longest + options.timeout, server.look)))

@@ -1,7 +1,8 @@
 """The preset `starve` (S3): clients that keep their connections, more of them than threads; and newcomers.
 
-Who stays is a closed loop (`bench.load`): it shows who is served. Newcomers are an open loop (`bench.probe`): they come
-when they come, whether or not anybody answers, and so their waiting is seen, and counted when it has no end.
+Who stays is a closed loop (`bench.clients.load`): it shows who is served. Newcomers are an open loop
+(`bench.clients.probe`): they come when they come, whether or not anybody answers, and so their waiting is seen, and
+counted when it has no end.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.children import running
+from bench.clients.probe import Probed
+from bench.clients.result import Result, fairness
 from bench.lab.gates import flaws_of, notes_of
 from bench.lab.preset import Drawing, Options, Preset, Saying
 from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
 from bench.presets.starve_picture import panels
 from bench.presets.starve_sentences import Sentences, disturbance
-from bench.probe import Probed
-from bench.result import Result, fairness
 from bench.subjects import Setup, find_subject
 
 __all__ = ["PATIENCE", "PRESET", "THREADS", "Starve", "measured"]
@@ -80,10 +81,10 @@ class Starve(Preset):
         with recording(cell, block) as record, serving(cell.subject, setup) as server:
             # Those that stay outlast the newcomers: they begin to count at the same time, or later if some starve, and
             # count for as long as the last newcomer waits.
-            stay = ["bench.load", "--port", str(server.port), "--connections", str(connections), "--warmup",
+            stay = ["bench.clients.load", "--port", str(server.port), "--connections", str(connections), "--warmup",
                     f"{warmup:g}", "--duration", f"{seconds + PATIENCE:g}", "--timeout", f"{options.timeout:g}",
                     "--watch", str(server.pid)]
-            come = ["bench.probe", "--port", str(server.port), "--rate", f"{rate:g}", "--warmup", f"{warmup:g}",
+            come = ["bench.clients.probe", "--port", str(server.port), "--rate", f"{rate:g}", "--warmup", f"{warmup:g}",
                     "--duration", f"{seconds:g}", "--seed", str(1000 * options.seed + block), "--new-connection",
                     "--timeout", f"{options.timeout:g}", "--drain", f"{PATIENCE:g}"]
             with running(stay, load_core()) as staying, running(come, load_core()) as coming:

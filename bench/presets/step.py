@@ -1,6 +1,7 @@
 """The preset `step` (S4): 10 to 400 to 10 connections, and what threads and queues do meanwhile.
 
-The load is `bench.step_load`, what is seen from outside `bench.step_watch`, the figure `bench.presets.step_picture`.
+The load is `bench.clients.steps`, what is seen from outside `bench.presets.step_watch`, the figure
+`bench.presets.step_picture`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from typing import Any
 
 from bench.children import running
+from bench.clients.result import Result
 from bench.lab.drawing import svg_of
 from bench.lab.gates import flaws_of, notes_of
 from bench.lab.preset import Drawing, Options, Preset, Saying
@@ -16,9 +18,8 @@ from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
 from bench.presets.step_picture import over_time
 from bench.presets.step_sentences import loads_of, sentences
+from bench.presets.step_watch import Watch, figures_of
 from bench.programs import Ours
-from bench.result import Result
-from bench.step_watch import Watch, figures_of
 from bench.subjects import Setup, find_subject
 
 __all__ = ["PRESET"]
@@ -74,7 +75,7 @@ class _Step(Preset):
         setup = Setup(sleep_ms=cell["sleep_ms"], capacity=_ROOM, app=options.app)
         tells = isinstance(find_subject(cell.subject), Ours)
         with recording(cell, block) as record, serving(cell.subject, setup) as server, running(
-                ["bench.step_load", "--port", str(server.port), "--low", str(low), "--high", str(high), "--warmup",
+                ["bench.clients.steps", "--port", str(server.port), "--low", str(low), "--high", str(high), "--warmup",
                  str(warmup), "--phase", str(phase), "--timeout", str(options.timeout), "--watch", str(server.pid),
                  *([] if cell["keep_alive"] else ["--no-keep-alive"])], load_core()) as child:
             watch = Watch(server, tells)

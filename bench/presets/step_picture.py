@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.lab.drawing import bare, colour_of, new_figure
 from bench.lab.record import Cell, Record, Results
-from bench.step_watch import asking_at
+from bench.presets.step_watch import asking_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

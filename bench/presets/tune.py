@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from bench.children import running
+from bench.clients.result import Result
 from bench.lab.drawing import svg_of
 from bench.lab.gates import flaws_of, notes_of
 from bench.lab.preset import Drawing, Options, Preset, Saying
@@ -17,7 +18,6 @@ from bench.lab.record import Cell, Record, Results
 from bench.lab.serving import load_core, recording, serving
 from bench.presets.tune_picture import sweep
 from bench.presets.tune_sentences import loads_of, sentences
-from bench.result import Result
 from bench.subjects import Setup
 
 __all__ = ["PRESET", "THREADS"]
@@ -69,7 +69,8 @@ class _Tune(Preset):
         warmup, seconds, connections = options.warmup or 0.0, options.seconds or 0.0, cell["connections"]
         setup = Setup(sleep_ms=cell["sleep_ms"], threads=cell["threads"], queue=_QUEUE, app=options.app)
         with recording(cell, block) as record, serving(cell.subject, setup) as server, running(
-                ["bench.load", "--port", str(server.port), "--connections", str(connections), "--warmup", str(warmup),
+                ["bench.clients.load", "--port", str(server.port), "--connections", str(connections), "--warmup",
+                 str(warmup),
                  "--duration", str(seconds), "--timeout", str(options.timeout), "--watch", str(server.pid)],
                 load_core()) as child:
             load = Result(**json.loads(child.line(warmup + seconds + options.timeout + 10)))

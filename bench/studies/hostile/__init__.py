@@ -1,0 +1,1 @@
+"""`attacks` has the hostile clients, `study` sets them on each model."""

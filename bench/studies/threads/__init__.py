@@ -1,0 +1,1 @@
+"""One knob at a time: `plan` has the knobs, `run` is one run, `report` makes tables and sentences, `study` is all."""

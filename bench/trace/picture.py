@@ -1,0 +1,150 @@
+"""The picture of recorded lanes: what each thread does in 50 ms, model below model, on one scale of time. SVG.
+
+Text, and not by matplotlib, since there are thousands of rectangles in it: a path for each colour takes a tenth of the
+room. Colours are Okabe and Ito's, as in `bench.lab.drawing`, but stand for states here. Whoever waits is drawn thin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+from bench.trace.lanes import Row, Trace
+from bench.trace.recorder import STATES
+from bench.trace.tracks import Track
+
+__all__ = ["draw"]
+
+_WIDTH = 1180
+_LEFT, _RIGHT = 104, 14
+_ROW, _HIGH = 13, 10
+_MOST_ROWS = 24
+"""Of a model; of more threads than that, the first are drawn."""
+_SPAN_NS, _ZOOM_NS = 50_000_000, 5_000_000
+_COLOURS = {"S": "#CC79A7", "A": "#9DB7C9", "Q": "#D55E00", "R": "#56B4E9", "H": "#009E73", "W": "#0072B2",
+            "K": "#F0E442", "P": "#E69F00", "C": "#000000", "_": "#CCCCCC", "X": "#882255"}
+_THIN = {"A": 4, "_": 2}
+"""Pixels; the others are as high as their lane."""
+_FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="10"'
+_TIP = ('<defs><marker id="tip" viewBox="0 0 6 6" refX="5.4" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
+        '<path d="M0 0.6L6 3L0 5.4z" fill="#222222"/></marker></defs>')
+
+
+class _Panel(NamedTuple):
+    """A stretch of the page, and how long it stands for."""
+
+    left: float
+    width: float
+    ns: int
+    tick_ns: int
+
+
+_OVERVIEW = _Panel(_LEFT, 640, _SPAN_NS, 10_000_000)
+_ZOOM = _Panel(_LEFT + 640 + 26, _WIDTH - _RIGHT - _LEFT - 640 - 26, _ZOOM_NS, 1_000_000)
+
+
+def draw(traces: Mapping[str, Trace], about: str) -> str:
+    """All `traces`, by their names: the middle of each. about: what was done, when and where."""
+    body: list[str] = []
+    top = 74
+    for name, trace in traces.items():
+        part, height = _model(name, trace, top)
+        body += part
+        top += height
+    head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 4}" {_FONT}>', _TIP,
+            f'<rect width="{_WIDTH}" height="{top + 4}" fill="white"/>',
+            _text(14, 20, "What each thread does: 50 ms of each model, on one scale of time; on the right, 5 ms of it",
+                  'font-size="14" font-weight="bold"'),
+            _text(14, 36, about, 'fill="#555555"')]
+    return "\n".join([*head, *_legend(traces), *body, "</svg>"]) + "\n"
+
+
+def _legend(traces: Mapping[str, Trace]) -> list[str]:
+    seen = {state for trace in traces.values() for state in trace.shares}
+    parts, left = [], 14.0
+    for state, words in STATES.items():
+        if state in seen:
+            high = _THIN.get(state, _HIGH)
+            parts.append(f'<rect x="{left:g}" y="{48 + (_HIGH - high) / 2:g}" width="12" height="{high}" '
+                         f'fill="{_COLOURS[state]}"/>' + _text(left + 16, 57, words))
+            left += 26 + 5.9 * len(words)
+    if any(trace.handoffs for trace in traces.values()):
+        parts.append(f'<path d="M{left:.0f} 53h14" stroke="#222222" stroke-width="0.8" marker-end="url(#tip)"/>'
+                     + _text(left + 20, 57, "a connection, or its handler, goes to another thread"))
+    return parts
+
+
+def _model(name: str, trace: Trace, top: int) -> tuple[list[str], int]:
+    """One model's lanes, from `top` down; and how high they are."""
+    span = min(_SPAN_NS, trace.end - trace.begin)
+    begin = trace.begin + (trace.end - trace.begin - span) // 2
+    whole = trace.part(begin, begin + span)
+    zoom_begin = begin + max(0, span - _ZOOM_NS) // 2
+    zoom = whole.part(zoom_begin, min(zoom_begin + _ZOOM_NS, begin + span))
+    rows = whole.rows()
+    shown, more = rows[:_MOST_ROWS], len(rows) - _MOST_ROWS
+    lanes = top + 22
+    bottom = lanes + _ROW * len(shown)
+    said = f"{trace.requests / ((trace.end - trace.begin) / 1e9):,.0f} requests a second"
+    if trace.requests:
+        said += (f"; for each {len(trace.handoffs) / trace.requests:.2f} hand-offs, and "
+                 f"{sum(trace.waits) / trace.requests / 1e3:,.0f} us of waiting for a thread")
+    if more > 0:
+        said += f"; {more} more threads are not drawn"
+    x = _OVERVIEW.left + (zoom_begin - begin) * _OVERVIEW.width / _OVERVIEW.ns
+    wide = _OVERVIEW.width * _ZOOM.ns / _OVERVIEW.ns
+    parts = [_text(14, top + 14, name, 'font-size="12" font-weight="bold"'),
+             _text(_LEFT + 8 * max(0, len(name) - 9), top + 14, said, 'fill="#555555"'),
+             f'<rect x="{x:.1f}" y="{lanes - 2}" width="{wide:.1f}" height="{bottom - lanes + 3}" fill="#F4EFE0"/>']
+    parts += [_text(_LEFT - 6, lanes + _ROW * number + 9, row.label, 'text-anchor="end" font-size="9"')
+              for number, row in enumerate(shown)]
+    for panel, part in ((_OVERVIEW, whole), (_ZOOM, zoom)):
+        parts += _axis(panel, lanes, bottom)
+        parts += _lanes(panel, part, shown, lanes)
+    return parts, bottom - top + 22
+
+
+def _axis(panel: _Panel, top: int, bottom: int) -> list[str]:
+    parts = []
+    for number in range(panel.ns // panel.tick_ns + 1):
+        x = panel.left + panel.width * number * panel.tick_ns / panel.ns
+        unit = " ms" if number == panel.ns // panel.tick_ns else ""
+        parts += [f'<path d="M{x:.1f} {top - 2}V{bottom + 2}" stroke="#DDDDDD" stroke-width="0.6"/>',
+                  _text(x, bottom + 11, f"{number * panel.tick_ns / 1e6:g}{unit}",
+                        'text-anchor="middle" font-size="8" fill="#555555"')]
+    return parts
+
+
+def _lanes(panel: _Panel, trace: Trace, rows: Sequence[Row], top: int) -> list[str]:
+    scale = panel.width / panel.ns
+    lane: dict[Track, int] = {track: number for number, row in enumerate(rows) for track in row.tracks}
+    paths: dict[str, list[str]] = {state: [] for state in _COLOURS}
+    for track in trace.tracks:
+        if (number := lane.get(track)) is None:
+            continue
+        for state, begin, end in trace.intervals(track):
+            high = _THIN.get(state, _HIGH)
+            y = top + _ROW * number + (_HIGH - high) / 2
+            x = panel.left + (begin - trace.begin) * scale
+            paths[state].append(f"M{x:.2f} {y:g}h{(end - begin) * scale:.2f}v{high}H{x:.2f}z")
+    parts = [f'<path d="{"".join(paths[state])}" fill="{colour}"/>' for state, colour in _COLOURS.items()
+             if paths[state]]
+    arrows = []
+    for handoff in trace.arrows:
+        if handoff.source in lane and handoff.target in lane:
+            down = lane[handoff.target] > lane[handoff.source]
+            from_y = top + _ROW * lane[handoff.source] + (_HIGH - 1 if down else 1)
+            to_y = top + _ROW * lane[handoff.target] + (0 if down else _HIGH)
+            from_x, to_x = (panel.left + (ns - trace.begin) * scale for ns in (handoff.given, handoff.taken))
+            arrows.append(f"M{from_x:.2f} {from_y}L{to_x:.2f} {to_y}")
+    if arrows and panel is _OVERVIEW:
+        parts.append(f'<path d="{"".join(arrows)}" fill="none" stroke="#222222" stroke-width="0.4" opacity="0.6"/>')
+    elif arrows:  # a path for each, for a marker is drawn at the end of a path
+        parts.append('<g fill="none" stroke="#222222" stroke-width="0.8" marker-end="url(#tip)">'
+                     + "".join(f'<path d="{arrow}" marker-end="url(#tip)"/>' for arrow in arrows) + "</g>")
+    return parts
+
+
+def _text(x: float, y: float, words: str, how: str = "") -> str:
+    return f'<text x="{x:g}" y="{y:g}"{" " + how if how else ""}>{escape(words)}</text>'
