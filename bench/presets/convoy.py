@@ -55,12 +55,12 @@ class _Convoy(Preset):
         "core of its own does, as long as not all of them compute: who is free accepts first. (Beazley, "
         "\"Understanding the Python GIL\", PyCon 2010.)")
     method = (
-        f"Clients in a closed loop (--connections 1,2; none besides) ask for /spin/{_SPIN_MS}, which computes for {_SPIN_MS} "
-        "ms of CPU time in Python. Beside them bench.clients.probe asks for / at random moments, 100 times a second, "
-        "each on a new connection, and its clock runs from the moment at which a request was due. Cores one: the server "
-        f"has one, and the load another; with switch intervals of {DEFAULT_MS:g} and {_SHORT_MS:g} ms. Cores all: server and "
-        f"load are anywhere, so that processes and threads without a GIL can use what there is; {DEFAULT_MS:g} ms. "
-        "There the load takes from the server what it needs, some per cent of a core.")
+        f"Clients in a closed loop (--connections 1,2; none besides) ask for /spin/{_SPIN_MS}, which computes for "
+        f"{_SPIN_MS} ms of CPU time in Python. Beside them bench.clients.probe asks for / at random moments, 100 times "
+        "a second, each on a new connection, and its clock runs from the moment at which a request was due. Cores one: "
+        f"the server has one, and the load another; with switch intervals of {DEFAULT_MS:g} and {_SHORT_MS:g} ms. "
+        "Cores all: server and load are anywhere, so that processes and threads without a GIL can use what there is; "
+        f"{DEFAULT_MS:g} ms. There the load takes from the server what it needs, some per cent of a core.")
     defaults = Options(subjects=("recycling-park", "thread", "prefork"), blocks=2, seconds=1.2, warmup=0.3,
                        connections=(1, 2), rates=(100.0,))
     columns = ("p50_ms", "p99_ms", "max_ms", "spins_per_s")
