@@ -105,7 +105,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=number(float, 0.1, 600), default=10.0, metavar="S",
         help="seconds that a client waits for a response before it counts an error (default: 10)")
     add("--generator", type=checked(_generator), default="builtin", metavar="NAME",
-        help="what makes a closed loop: builtin, wrk, hey, h2load (default: builtin)")
+        help="what makes a closed loop: builtin, wrk, hey, h2load, autocannon (default: builtin)")
     add("--seed", type=int, default=None, metavar="N",
         help="for the order of the runs (default: a new one each time; it is kept with the results)")
     where = parser.add_mutually_exclusive_group()

@@ -1,7 +1,7 @@
 """The report as one HTML file: no script, no font, no image from elsewhere, so that it can be kept and sent.
 
-Order is that of an argument: the question, what was expected, then what the figures say, the figures, the table, and
-how far to trust it. A verdict is a word, and not a colour alone; what is flawed is hollow, as in the figures.
+Order is that of an argument: the question, what was expected, then the figures, what they say, the table, and how far
+to trust it. A verdict is a word, and not a colour alone; what is flawed is hollow, as in the figures.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def _argument(account: Account, name: str, raw: str, level: int) -> list[tuple[s
     return [
         ("What was expected", '<p class="small">Written before anything was measured.</p>\n'
          + _paragraphs(preset.prediction)),
-        ("What the figures say", _sayings(account.sayings, level)),
         ("The figures", "".join(_figure(drawing, f"{name}-{drawing.name}") for drawing in account.drawings)
          + "".join(f'<p class="trouble">{_text(trouble)}</p>\n' for trouble in account.troubles)),
+        ("What the figures say", _sayings(account.sayings, level)),
         ("The table", _table(account.parts)),
         ("How it was measured", _paragraphs(preset.method) + _paragraphs(account.setting)),
         ("How far to trust this", _list(_text(sentence) for sentence in account.trust)),
