@@ -372,7 +372,7 @@ def test_what_is_printed_can_be_checked_and_needs_no_application() -> None:
     printed = invoke("serve", "nowhere", "--print-config", "-t", "pool", "--threads", "3")
     assert printed.exit_code == 0
     assert 'app = "nowhere"' in printed.stdout
-    assert re.search(r"^# queue = 64 +# the model pool has this$", printed.stdout, re.MULTILINE)
+    assert re.search(r"^# queue = 1000 +# the model pool has this$", printed.stdout, re.MULTILINE)
     Path("own.toml").write_text(printed.stdout)
     expect_error(check("--config", "own.toml"), 1, "there is no module 'nowhere'")
     assert check("shop", "--config", "own.toml").output == "configuration ok\n"

@@ -78,7 +78,7 @@ def make(**options: str) -> Taskmaster:
      {"max_thread_count": 7, "max_accept_count": 0}),
     ({"taskmaster": "thread", "threads": "none"}, ThreadPerConnectionTaskmaster,
      {"max_thread_count": None, "max_accept_count": None}),
-    ({"taskmaster": "pool"}, PooledTaskmaster, {"max_thread_count": 16, "max_accept_count": 64}),
+    ({"taskmaster": "pool"}, PooledTaskmaster, {"max_thread_count": 16, "max_accept_count": 1000}),
     ({"taskmaster": "pool", "threads": "7", "queue": "none"}, PooledTaskmaster,
      {"max_thread_count": 7, "max_accept_count": None}),
     ({"idle": "park"}, RecyclingTaskmaster, {"idle": "park", "inline": "fair"}),

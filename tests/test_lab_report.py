@@ -98,8 +98,8 @@ def code_of(*folders: Path, out: Path | None = None) -> int:
 def test_the_page_argues_in_order(folder: Path) -> None:
     page = Page(report([folder]))
     assert [text for level, text in page.headings if level < 3] == [
-        "Who is <fast> & who is not", "In short", "What was expected", "Who is who", "What the figures say",
-        "The figures", "The table", "How it was measured", "How far to trust this",
+        "Who is <fast> & who is not", "In short", "What was expected", "Who is who", "The figures",
+        "What the figures say", "The table", "How it was measured", "How far to trust this",
         "The machine, and how to do it again"]
     assert (3, "What it costs") in page.headings
     assert page.source.index("What was expected before.") < page.source.index("C is slow.") < page.source.index("<svg")
