@@ -1,6 +1,6 @@
 """The experiments that `python -m bench run` knows, each in a module of its own.
 
-    quick     every model, keep-alive on and off, three sleeps: three minutes. What `make compare` runs
+    quick     every model, keep-alive on and off, a handler that sleeps or not: three minutes. What `make compare` runs
     readme    the matrix of hunchentoot-recycling-taskmaster's README, verbatim
     open      latency at equal work: requests come at their own rate
     starve    clients that stay, and few threads: who is served, and what newcomers wait

@@ -1,4 +1,4 @@
-"""`python -m bench run quick`, which is `make compare`: every model, keep-alive on and off, three sleeps."""
+"""`python -m bench run quick`, or `make compare`: every model, keep-alive on and off, a handler that sleeps or not."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Quick(MatrixPreset):
         "long as its handler does not sleep; and two processes on one core give nothing.")
     method = (
         "100 clients in one process ask again as soon as they are answered (a closed loop), each on a connection of "
-        "its own, with keep-alive or without; the handler sleeps 0, 0.1 or 1 ms. Every run has a fresh server on one "
-        "core and a load process on another, a warm-up that does not count, and CPU time taken from the server's "
+        "its own, with keep-alive or without; the handler sleeps 1 ms, or not at all. Every run has a fresh server on "
+        "one core and a load process on another, a warm-up that does not count, and CPU time taken from the server's "
         "process clocks at both ends of what counts. Blocks of all cells, shuffled. What a closed loop hides: a client "
         "that waits asks for nothing meanwhile, so p99 flatters; the preset `open` does not.")
     defaults = Options(subjects=tuple(MODELS), blocks=2, seconds=0.8, warmup=0.3, connections=(100,),
-                       sleeps_ms=(0.0, 0.1, 1.0), keep_alive=(True, False))
+                       sleeps_ms=(0.0, 1.0), keep_alive=(True, False))
 
 
 PRESET = _Quick()
