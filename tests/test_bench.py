@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,11 @@ from bench.clients import wrk
 from bench.clients.load import measure
 from bench.clients.result import Result, fairness, percentile, process_clock
 from bench.lab.drawing import MISSING, svg_of
-from bench.lab.record import Results
+from bench.lab.preset import Saying
+from bench.lab.record import Cell as LabCell
+from bench.lab.record import Record, Results
 from bench.models import find_model
+from bench.presets import find_preset
 from bench.presets.matrix_picture import bars, capacity_grid
 from bench.presets.matrix_verdict import verdict
 from bench.studies.waiting.report import Alone, Loaded, sentences
@@ -562,6 +565,28 @@ def test_quick_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["report", str(tmp_path)]) == 0
     assert MISSING in capsys.readouterr().out
+
+
+def test_the_matrix_says_first_what_a_thread_start_and_a_hand_off_cost() -> None:
+    def record(model: str, keep_alive: bool, ok: int, block: int = 1, **changes: object) -> Record:
+        cell = LabCell.of(model, keep_alive=keep_alive, sleep_ms=0.0, connections=100)
+        return Record(cell, block, {"threads": 9.0}, {"load": asdict(result(ok, **changes)), "capacity": 128})
+
+    def said(*records: Record) -> Saying:
+        return find_preset("quick").says(Results(records))[0]
+
+    rates = {"recycling-hold": 9000, "pool-hold": 6000, "thread": 3000}
+    off = [record(model, False, rate + 100 * block, block) for model, rate in rates.items() for block in (1, 2)]
+    on = [record(model, True, 9500) for model in rates]
+    first = said(*off, *on)
+    assert first.shown
+    assert "recycling-hold) answers 9,150 a second" in first.text
+    assert first.text.endswith("9,500, 9,500, 9,500.")
+    assert said(*off).shown
+    assert not said(*off, record("thread", False, 7000, 3)).shown, "the runs of the two are not apart"
+    assert said(*off[:4]).shown is None
+    starved = record("thread", False, 3000, starved=4)
+    assert said(*off[:4], starved).shown is None, "it compares with nothing"
 
 
 def test_a_model_that_cannot_serve_is_a_result_with_a_reason(tmp_path: Path,

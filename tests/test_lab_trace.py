@@ -29,6 +29,7 @@ from bench.trace import server as trace_server
 from bench.trace import steps as trace_steps
 from bench.trace.chrome import events_of, write_json
 from bench.trace.lanes import Trace
+from bench.trace.phases import draw_phases
 from bench.trace.picture import draw
 from bench.trace.recorder import STATES, Recorder
 from bench.trace.run import Asked, Traced, record, run_trace, sentences, traced_command
@@ -290,6 +291,17 @@ def test_intervals_are_cut_at_the_edges_and_fill_a_life() -> None:
     assert whole.shares["H"] == pytest.approx(10 / (100 + 39))
 
 
+def test_the_phases_of_a_request_are_its_share_of_what_all_took() -> None:
+    phases = Trace(pool(), 0, 50).phases_us
+    assert [round(1e3 * us, 3) for us in phases.values()] == [12 / 2, 3 / 2, 10 / 2, 5 / 2]
+    nothing = Trace([track("single-1", "0A")], 0, 50)
+    assert nothing.phases_us == {}
+    drawn = draw_phases({"pool": Trace(pool(), 0, 50), "idle": nothing}, "here and now")
+    assert "shorter is better" in drawn
+    assert "waits for a thread" in drawn
+    assert "idle" not in drawn
+
+
 def test_counters_say_who_waits_and_how_many_threads_there_are() -> None:
     assert Trace(pool(), 0, 100).numbers == [
         Numbers(0, 0, 0, 1), Numbers(1, 0, 0, 2), Numbers(10, 1, 0, 2), Numbers(12, 0, 0, 2), Numbers(20, 1, 0, 2),
@@ -466,6 +478,7 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     lanes = {event["args"]["name"] for event in content["traceEvents"] if event["name"] == "thread_name"}
     assert {"accept", "worker 1", "worker 2"} < lanes
     assert {lane[:3] for lane in lanes} >= {"1: ", "2: "}, "both processes of prefork"
+    assert "prefork" in (options.out / "phases.svg").read_text()
     picture = ElementTree.fromstring((options.out / "lanes.svg").read_text())
     assert {"pool-hold", "prefork"} <= {element.text for element in picture.iter()}
 

@@ -41,8 +41,8 @@ examples:
 """
 _TRACE = """\
 Two seconds of one or more models under load, event by event: who accepts, who serves, what is handed over to whom. Left
-in lanes.json, which opens in Perfetto (https://ui.perfetto.dev) or chrome://tracing, and lanes.svg: 50 ms, a lane for
-each thread.
+in lanes.json, which opens in Perfetto (https://ui.perfetto.dev) or chrome://tracing; lanes.svg: 50 ms, a lane for each
+thread; and phases.svg: where a request's time goes.
 """
 
 

@@ -23,6 +23,7 @@ from bench.subjects import Setup, find_subject
 
 __all__ = ["MatrixPreset", "capacity_for", "figures_of"]
 
+_THREE = ("recycling-hold", "pool-hold", "thread")
 _MARGIN = 28
 """Connections that a model has room for beyond those of the load, the last of which may still be closing."""
 
@@ -74,14 +75,17 @@ class MatrixPreset(Preset):
 
     def says(self, results: Results) -> list[Saying]:
         sleeps = results.meta.get("measured_sleep_ms", {})
-        return [Saying(line, _judged(line), f"{heading} ({connections} clients)" if len(every) > 1 else heading)
-                for every in [figures_of(results)] for connections, some in every.items()
-                for heading, lines in verdict.paragraphs(some, sleeps) for line in lines]
+        every = figures_of(results)
+        return [*(_effect(some) for some in every.values()),
+                *(Saying(line, _judged(line), f"{heading} ({connections} clients)" if len(every) > 1 else heading)
+                  for connections, some in every.items()
+                  for heading, lines in verdict.paragraphs(some, sleeps) for line in lines)]
 
     def text(self, results: Results) -> str:
         every = figures_of(results)
         sleeps = results.meta.get("measured_sleep_ms", {})
         parts = [table.render(some) for some in every.values()] + [table.LEGEND, "What the figures say"]
+        parts += [textwrap.fill(str(_effect(some)), 116, break_on_hyphens=False) for some in every.values()]
         parts += [verdict.verdict(some, sleeps) for some in every.values()]
         return "\n\n".join(parts)
 
@@ -113,6 +117,26 @@ def figures_of(results: Results) -> dict[int, list[Figures]]:
 def _starts(state: dict[str, Any]) -> float | None:
     """Threads that were started for each connection; None if the server does not tell."""
     return sum(state["grown"].values()) / state["accepted"] if state.get("accepted") else None
+
+
+def _effect(some: list[Figures]) -> Saying:
+    """What the experiment is about: who starts a thread for a connection, hands it over, or neither."""
+    by_load = {(one.cell.model, one.cell.keep_alive): one for one in some if not one.cell.sleep_ms and not one.unfit}
+    off = [by_load.get((model, False)) for model in _THREE]
+    on = [by_load.get((model, True)) for model in _THREE]
+    connections = f"{some[0].connections} connections"
+    if None in off:
+        return Saying(f"{connections}: what a thread start and a hand-off cost cannot be told, because {_THREE[0]}, "
+                      f"{_THREE[1]} and {_THREE[2]} without keep-alive and without a sleep are not all among the runs "
+                      "that may be compared.")
+    recycling, pool, thread = (one for one in off if one is not None)
+    said = (f"{connections}: where every request has its own, who hands nothing over (recycling-hold) answers "
+            f"{recycling.rate:,.0f} a second, who hands over to a worker (pool-hold) {pool.rate:,.0f}, who starts a "
+            f"thread (thread) {thread.rate:,.0f}")
+    if None not in on:
+        rates = ", ".join(f"{one.rate:,.0f}" for one in on if one is not None)
+        said += f"; where connections are kept, and so all this happens once, {rates}"
+    return Saying(f"{said}.", recycling.low > pool.high and pool.low > thread.high)
 
 
 def _judged(line: str) -> bool | None:

@@ -16,7 +16,10 @@ from functools import cached_property
 from bench.trace.recorder import STATES
 from bench.trace.tracks import Event, Handoff, Interval, Numbers, Serving, Track
 
-__all__ = ["Row", "Trace"]
+__all__ = ["PHASES", "Row", "Trace"]
+
+PHASES = ("accepted, and waits for a thread", "read", "handler", "written, closed")
+"""Of a request inside the server, in order. In each the wait for the GIL, and for a core, is included."""
 
 
 @dataclass
@@ -98,13 +101,28 @@ class Trace:
                    for track in self.tracks for event in track.events)
 
     @cached_property
-    def shares(self) -> Mapping[str, float]:
-        """Of the time of all threads, by state, in the order of `STATES`; what does not occur is left out."""
+    def times(self) -> Counter[str]:
+        """Nanoseconds of all threads together, by state."""
         times: Counter[str] = Counter()
         for track in self.tracks:
             for state, begin, end in self.intervals(track):
                 times[state] += end - begin
-        return {state: times[state] / times.total() for state in STATES if times[state]}
+        return times
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Of the time of all threads, by state, in the order of `STATES`; what does not occur is left out."""
+        return {state: self.times[state] / self.times.total() for state in STATES if self.times[state]}
+
+    @property
+    def phases_us(self) -> Mapping[str, float]:
+        """What a request's time consists of, inside the server: microseconds of each of `PHASES`, on average. Empty if
+        there was no request."""
+        if not self.requests:
+            return {}
+        spent = {"accepted, and waits for a thread": sum(self.waits), "read": self.times["R"],
+                 "handler": self.times["H"], "written, closed": self.times["W"] + self.times["C"]}
+        return {phase: spent[phase] / self.requests / 1e3 for phase in PHASES}
 
     def rows(self) -> list[Row]:
         """A row for each track, in the order in which they began. One whose thread has ended is used again by the next

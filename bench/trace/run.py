@@ -2,7 +2,7 @@
 
 Each model serves in a process of its own (`bench.trace.server`), which records what its threads do;
 `bench.clients.load` asks from this one. What comes of it: `lanes.json`, a Chrome trace of all of it, `lanes.svg`, a
-picture of 50 ms, and a few sentences.
+picture of 50 ms, `phases.svg`, where a request's time goes, and a few sentences.
 
 Recording is not free: some six times in a request a line is written down, which takes microseconds. So what a trace
 tells is who does what, and in which order; for what it costs there is `bench run`.
@@ -22,6 +22,7 @@ from bench import machine
 from bench.children import ChildError, cores, running
 from bench.clients.load import Load
 from bench.clients.result import Result
+from bench.lab.drawing import MISSING
 from bench.lab.run import default_folder
 from bench.lab.serving import on_load_core
 from bench.models import MODELS
@@ -29,11 +30,13 @@ from bench.progress import Progress
 from bench.subjects import Setup, find_subject, subjects_of
 from bench.trace.chrome import write_json
 from bench.trace.lanes import Trace
+from bench.trace.phases import draw_phases
 from bench.trace.picture import draw
 from bench.trace.recorder import STATES
 from bench.trace.tracks import read
 
 __all__ = ["Asked", "Traced", "record", "run_trace", "sentences", "traced_command"]
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -93,6 +96,10 @@ def run_trace(options: argparse.Namespace) -> int:
         with open(folder / "lanes.json", "w", encoding="utf-8") as file:
             write_json(file, traces, {"machine": about, "load": str(asked)})
         (folder / "lanes.svg").write_text(draw(traces, f"{asked}. {about}"), encoding="utf-8")
+        try:
+            (folder / "phases.svg").write_text(draw_phases(traces, f"{asked}. {about}"), encoding="utf-8")
+        except ImportError:
+            print(MISSING)
     for name, found in traced.items():
         print(name)
         for sentence in sentences(found, asked):
@@ -100,7 +107,7 @@ def run_trace(options: argparse.Namespace) -> int:
     for name, why in failed.items():
         print(f"{name}: not traced: {why}", file=sys.stderr)
     if traced:
-        print(f"\n{folder / 'lanes.svg'}: the picture of 50 ms\n{folder / 'lanes.json'}: all of it, for "
+        print(f"\n{folder / 'lanes.svg'}: the picture of 50 ms; phases.svg: where a request's time goes\n{folder / 'lanes.json'}: all of it, for "
               "https://ui.perfetto.dev (Open trace file)\nRecording takes some microseconds for each request: see here "
               "who does what, and what that costs by python -m bench run.")
     return 1 if failed else 0
