@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 
 __all__ = ["Progress"]
+
+_BAR = 20
+"""Characters of the bar."""
 
 
 class Progress:
@@ -23,7 +27,10 @@ class Progress:
     def begin(self, what: str) -> None:
         """A step begins."""
         if self._live:
-            print(f"\r\x1b[K{self._where()}  {what}", end="", flush=True)
+            done = round(_BAR * self._ended / self._steps)
+            line = f"[{'#' * done}{'.' * (_BAR - done)}] {self._where()}  {what}"
+            # One that wraps could not be taken off again.
+            print(f"\r\x1b[K{line[:shutil.get_terminal_size().columns - 1]}", end="", flush=True)
 
     def end(self, what: str) -> None:
         """It has ended; `what` may say how."""
@@ -38,4 +45,6 @@ class Progress:
 
     def _where(self) -> str:
         each = self.seconds() / self._ended if self._ended else self._guess
-        return f"{self._ended / self._steps:4.0%}, {each * (self._steps - self._ended):3.0f} s left"
+        left = each * (self._steps - self._ended)
+        return f"{self._ended / self._steps:4.0%}, " + (f"{left:3.0f} s left" if left < 100 else
+                                                        f"{left / 60:.0f} min left")
