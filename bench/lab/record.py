@@ -62,7 +62,8 @@ class Record:
     """Why there are no figures."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """One line. Figures have six digits there: what is behind them is noise, and fills a disk."""
+        return json.dumps(asdict(self) | {"metrics": _short(self.metrics), "detail": _short(self.detail)})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -152,6 +153,14 @@ class Results:
         said = [flaw for record in self.of(cell) for flaw in record.flaws]
         said += [f"failed: {record.failed}" for record in self.of(cell) if record.failed]
         return list(dict.fromkeys(said))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _said(name: str, value: Value) -> str:
