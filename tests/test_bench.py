@@ -474,7 +474,10 @@ def test_the_pictures_draw_all_of_that() -> None:
     drawn = svg_of(bars(some), "bars")
     assert "99 of 100 clients get nothing" in drawn
     assert "it failed" in drawn
-    drawn = svg_of(capacity_grid({10: some, 100: some}, lambda one: one.cpu_us, "CPU: lower is better"), "grid")
+    grid = capacity_grid({10: some, 100: some}, lambda one: one.cpu_us, "CPU: lower is better")
+    dearest = max(one.cpu_us or 0.0 for one in some)
+    assert all(axes.get_ylim()[1] > dearest for axes in grid.axes), "nothing is cut off"
+    drawn = svg_of(grid, "grid")
     assert "CPU: lower is better" in drawn
     assert "recycling-hold" in drawn
 

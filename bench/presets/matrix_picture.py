@@ -84,6 +84,7 @@ def capacity_grid(by_connections: Mapping[int, list[Figures]], value: Callable[[
     models = list(dict.fromkeys(one.cell.model for one in every))
     picture = new_figure(1.6 + 3.4 * max(2, len(columns)), 0.9 + 2.9 * len(rows))
     picture.suptitle(title, fontsize=13, fontweight="bold")
+    highest = max((value(one) or 0.0 for one in every), default=0.0) or 1.0
     charts = picture.subplots(len(rows), len(columns), squeeze=False, sharex=True, sharey=True)
     for row, keep_alive in enumerate(rows):
         for column, sleep_ms in enumerate(columns):
@@ -96,7 +97,7 @@ def capacity_grid(by_connections: Mapping[int, list[Figures]], value: Callable[[
             axes.set_xscale("log")
             axes.set_xticks(sorted(by_connections), [str(connections) for connections in sorted(by_connections)])
             axes.minorticks_off()
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * highest)  # of all: the charts share their scale
             axes.yaxis.set_major_formatter("{x:,.0f}")
             axes.grid(axis="y", color="#eeeeee")
             bare(axes)
