@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import machine
+from bench.cli.arguments import results
 from bench.lab.preset import Options
 from bench.lab.record import Cell, Record, Results, Spread
 from bench.lab.run import blocks_within, options_of, plan, run_preset, seconds_of
@@ -215,3 +217,13 @@ def test_results_that_are_there_are_not_overwritten(tmp_path: Path) -> None:
         run_preset(MadeUp(), OPTIONS, tmp_path)
     assert (tmp_path / "meta.json").read_text() == before
     assert json.loads(before)["options"]["seed"] == 5
+
+
+def test_results_may_have_been_compressed(tmp_path: Path) -> None:
+    record = Record(FOUR[0], 1, {"cpu_us": 1.0})
+    folder = folder_of(tmp_path, [record], {"preset": "made-up", "cells": []})
+    kept = folder / "runs.jsonl"
+    (folder / "runs.jsonl.gz").write_bytes(gzip.compress(kept.read_bytes()))
+    kept.unlink()
+    assert Results.read(folder).records == [record]
+    assert results(str(folder)) == folder

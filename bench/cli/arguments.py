@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.lab.record import runs_in
+
 __all__ = ["TEXT", "checked", "json_and_seed", "milliseconds", "minutes", "number", "numbers", "on_off", "results"]
 
 TEXT: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
@@ -86,7 +88,7 @@ def minutes(text: str) -> float:
 def results(text: str) -> Path:
     """A folder with results."""
     folder = Path(text)
-    if not (folder / "runs.jsonl").is_file() or not (folder / "meta.json").is_file():
+    if not runs_in(folder).is_file() or not (folder / "meta.json").is_file():
         raise argparse.ArgumentTypeError(f"{text!r} holds no runs.jsonl and meta.json: give a folder made by "
                                          "python -m bench run")
     return folder

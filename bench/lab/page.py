@@ -14,6 +14,7 @@ from itertools import groupby
 from bench.lab.account import Account
 from bench.lab.page_style import STYLE
 from bench.lab.preset import Drawing, Saying
+from bench.lab.record import runs_in
 from bench.lab.tables import Part
 
 __all__ = ["badge", "page"]
@@ -107,7 +108,8 @@ def _argument(account: Account, name: str, raw: str, level: int) -> list[tuple[s
         ("The table", _table(account.parts)),
         ("How it was measured", _paragraphs(preset.method) + _paragraphs(account.setting)),
         ("How far to trust this", _list(_text(sentence) for sentence in account.trust)),
-        ("The machine, and how to do it again", _definitions(account.circumstances) + _again(account.command, raw)),
+        ("The machine, and how to do it again",
+         _definitions(account.circumstances) + _again(account.command, raw, runs_in(account.folder).name)),
     ]
 
 
@@ -115,9 +117,9 @@ def _sections(parts: Sequence[tuple[str, str]], level: int) -> str:
     return "".join(f"<section>\n<h{level}>{head}</h{level}>\n{text}</section>\n" for head, text in parts if text)
 
 
-def _again(command: str, raw: str) -> str:
+def _again(command: str, raw: str, runs: str) -> str:
     return (f"<pre>{_text(command)}</pre>\n<p>Raw results, a line of JSON for each run: "
-            f'<a href="{_text(raw)}runs.jsonl">runs.jsonl</a>; the machine and the options: '
+            f'<a href="{_text(raw)}{runs}">{runs}</a>; the machine and the options: '
             f'<a href="{_text(raw)}meta.json">meta.json</a>.</p>\n')
 
 

@@ -6,6 +6,7 @@ sentences are made of records alone: so all of them can be had again from the fi
 
 from __future__ import annotations
 
+import gzip
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Cell", "Record", "Results", "Spread", "Value"]
+__all__ = ["Cell", "Record", "Results", "Spread", "Value", "runs_in"]
 
 Value = str | int | float | bool
 """Of an axis."""
@@ -112,10 +113,13 @@ class Results:
     def read(cls, folder: Path) -> Self:
         """What is kept in `folder`. OSError if there is nothing, ValueError if it is not what this writes.
 
-        A last line without its end is a run that was killed while it was written, and does not count.
+        A last line without its end is a run that was killed while it was written, and does not count. Results that are
+        to be kept for long may have been put through gzip(1).
         """
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        *lines, _ = (folder / "runs.jsonl").read_text(encoding="utf-8").split("\n")
+        kept = runs_in(folder)
+        with gzip.open(kept, "rt", encoding="utf-8") if kept.suffix == ".gz" else open(kept, encoding="utf-8") as file:
+            *lines, _ = file.read().split("\n")
         return cls(map(Record.from_json, lines), meta)
 
     @property
@@ -153,6 +157,12 @@ class Results:
         said = [flaw for record in self.of(cell) for flaw in record.flaws]
         said += [f"failed: {record.failed}" for record in self.of(cell) if record.failed]
         return list(dict.fromkeys(said))
+
+
+def runs_in(folder: Path) -> Path:
+    """The file of its records: runs.jsonl, or if that is not there the same with .gz behind it."""
+    plain = folder / "runs.jsonl"
+    return plain if plain.exists() else folder / "runs.jsonl.gz"
 
 
 def _short(value: Any) -> Any:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from bench.lab.account import Account, account_of
 from bench.lab.page import page
+from bench.lab.record import runs_in
 from bench.lab.tables import as_markdown
 
 __all__ = ["report", "run_report"]
@@ -36,7 +37,7 @@ def run_report(options: argparse.Namespace) -> int:
     path = _written(accounts, options.out or options.folders[0] / "report.html")
     print(f"\nThe report: {path}\nIts tables for a README: {path.parent / 'tables.md'}")
     for account in accounts:
-        print(f"Raw results: {account.folder}/runs.jsonl and meta.json")
+        print(f"Raw results: {runs_in(account.folder)} and meta.json")
     return int(any(account.failed for account in accounts))
 
 

@@ -107,9 +107,10 @@ def run_trace(options: argparse.Namespace) -> int:
     for name, why in failed.items():
         print(f"{name}: not traced: {why}", file=sys.stderr)
     if traced:
-        print(f"\n{folder / 'lanes.svg'}: the picture of 50 ms; phases.svg: where a request's time goes\n{folder / 'lanes.json'}: all of it, for "
-              "https://ui.perfetto.dev (Open trace file)\nRecording takes some microseconds for each request: see here "
-              "who does what, and what that costs by python -m bench run.")
+        print(f"\n{folder / 'lanes.svg'}: the picture of 50 ms; phases.svg: where a request's time goes\n"
+              f"{folder / 'lanes.json'}: all of it, for https://ui.perfetto.dev (Open trace file)\n"
+              "Recording takes some microseconds for each request: see here who does what, and what that costs by "
+              "python -m bench run.")
     return 1 if failed else 0
 
 
