@@ -30,6 +30,7 @@ from bench.models import find_model
 from bench.presets import find_preset
 from bench.presets.matrix_picture import bars, capacity_grid
 from bench.presets.matrix_verdict import verdict
+from bench.presets.readme import published
 from bench.studies.waiting.report import Alone, Loaded, sentences
 from bench.studies.waiting.strategies import OURS, STRATEGIES
 from bench.table import render
@@ -636,3 +637,31 @@ def test_the_load_runs_without_anything_but_the_standard_library() -> None:
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=60, stdout=subprocess.PIPE)
     names = {name.partition(".")[0] for name in found.stdout.decode().split()}
     assert names - set(sys.stdlib_module_names) == {"bench"}
+
+
+def test_the_originals_are_compared_with_where_both_may_be() -> None:
+    def record(subject: str, ok: int, block: int, **changes: object) -> Record:
+        cell = LabCell.of(subject, keep_alive=True, sleep_ms=0.0, connections=100)
+        return Record(cell, block, {"ok_per_s": float(ok)}, {"load": asdict(result(ok, **changes)), "capacity": 128})
+
+    def said(*records: Record) -> list[Saying]:
+        return [one for one in find_preset("readme").says(Results(records)) if "which is compiled" in one.text]
+
+    ours = [record("recycling-park", 9000, 1), record("recycling-park", 9200, 2)]
+    [one] = said(*ours, record("hunchentoot", 7000, 1), record("hunchentoot", 8000, 2))
+    assert one.shown
+    assert "1.21 to 1.21 times as many requests a second as hunchentoot" in one.text
+    [one] = said(*ours, record("hunchentoot", 7000, 1), record("hunchentoot", 9100, 2))
+    assert one.shown is False
+    flawed = record("hunchentoot", 7000, 1)
+    flawed.flaws = ["3 reset"]
+    assert said(*ours, flawed) == said(*ours) == []
+
+
+def test_what_is_wrong_with_the_published_figures_is_found() -> None:
+    by_place = {(one.server, one.keep_alive, one.sleep_ms, one.connections): one for one in published()}
+    assert "X·R is 7.8" in by_place["gserver, 8 workers", True, 1.0, 100].defects[0]
+    assert "X·R is 731" in by_place["Hunchentoot", True, 1.0, 100].defects[0]
+    assert "21% of the answers are not 2xx" in by_place["recycling", True, 1.0, 400].defects[0]
+    assert by_place["recycling", False, 0.0, 100].defects == []
+    assert by_place["recycling", True, 1.0, 400].ok_per_s == pytest.approx(31627.04 * (1 - 67295 / 319273))

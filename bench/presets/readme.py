@@ -106,7 +106,31 @@ class _Readme(MatrixPreset):
                 Drawing("cost", svg_of(cost, "cost"), f"The same runs, by the server's CPU clock. {hollow}")]
 
     def says(self, results: Results) -> list[Saying]:
-        return [*super().says(results), *_original()]
+        said = sorted(super().says(results), key=lambda one: not one.text.startswith("100 connections: where"))
+        return [*said[:1], *_beside_the_originals(results), *said[1:], *_original()]
+
+
+def _beside_the_originals(results: Results) -> list[Saying]:
+    """If they took part: who is ahead, in the cells in which both may be compared."""
+    said = []
+    for theirs in ("hunchentoot", "hunchentoot-recycling"):
+        ratios, ahead = [], 0
+        for cell in results.where("recycling-park"):
+            other = next(results.where(theirs, **dict(cell.axes)), None)
+            if other is None or results.flaws(cell) or results.flaws(other):
+                continue
+            mine, its = results.spread(cell, "ok_per_s"), results.spread(other, "ok_per_s")
+            if mine is not None and its is not None and its.median:
+                ratios.append(mine.median / its.median)
+                ahead += mine.low > its.high
+        if ratios:
+            said.append(Saying(
+                f"recycling-park answers {min(ratios):.2f} to {max(ratios):.2f} times as many requests a second as "
+                f"{theirs}, which is compiled (SBCL); in {ahead} of {len(ratios)} cells every run of the one is ahead "
+                "of every run of the other. Each has one core: with more of them compiled threads run at the same "
+                "time, and Python's take turns, so that it takes processes (prefork).", ahead == len(ratios),
+                "Beside the compiled originals"))
+    return said
 
 
 def _original() -> list[Saying]:
