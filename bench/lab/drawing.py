@@ -66,14 +66,14 @@ def svg_of(figure: Figure, name: str) -> str:
 
 
 def _smaller(svg: str) -> str:
-    """The same picture in half the room: fonts are named once, coordinates are in hundredths of a point."""
+    """The same picture in half the room: fonts are named once, coordinates are in tenths of a point."""
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups
     svg = re.sub(r"font-family: [^;\"]*(; )?", "", svg)
     svg = svg.replace("<svg", '<svg font-family="DejaVu Sans, Verdana, sans-serif"', 1)
-    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", _hundredths, tag[0]), svg)
+    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda place: re.sub(r"\d+\.\d{2,}", _tenths, place[0]), svg)
     return re.sub(r"\n\s*", "\n", svg).strip()
 
 
-def _hundredths(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+def _tenths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")

@@ -19,6 +19,8 @@ from bench.presets.matrix_picture import capacity_grid
 
 __all__ = ["PRESET", "Published", "published"]
 
+_SAID = ("The claims", "How far")
+"""Of the sentences on a matrix, for one number of connections; with three the table tells the rest better."""
 _IN_SERVICE = 0.5
 _IMPOSSIBLE = 1.25
 _A_FEW = 0.01
@@ -106,7 +108,8 @@ class _Readme(MatrixPreset):
                 Drawing("cost", svg_of(cost, "cost"), f"The same runs, by the server's CPU clock. {hollow}")]
 
     def says(self, results: Results) -> list[Saying]:
-        said = sorted(super().says(results), key=lambda one: not one.text.startswith("100 connections: where"))
+        said = [one for one in super().says(results) if one.heading.startswith(_SAID) or not one.heading]
+        said.sort(key=lambda one: not one.text.startswith("100 connections: where"))
         return [*said[:1], *_beside_the_originals(results), *said[1:], *_original()]
 
 

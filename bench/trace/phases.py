@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from bench.lab.drawing import bare, new_figure, svg_of
@@ -30,8 +31,8 @@ def draw_phases(traces: Mapping[str, Trace], about: str) -> str:
     axes.set_xlim(0, 1.1 * max(left.values(), default=1.0))
     axes.set_title("Where a request's time goes inside the server, microseconds: shorter is better", fontsize=11,
                    fontweight="bold", loc="left")
-    axes.set_xlabel(f"{about}. Waiting for the GIL and for the core is in each phase; recording adds a few us.",
-                    fontsize=8, color="#555555")
+    axes.set_xlabel(textwrap.fill(f"{about}. Waiting for the GIL and for the core is in each phase; recording adds a "
+                                  "few us.", 120), fontsize=8, color="#555555")
     bare(axes)
     figure.legend(loc="outside lower center", ncols=len(PHASES), frameon=False, fontsize=8)
     return svg_of(figure, "phases")
