@@ -46,8 +46,10 @@ PATIENCE = 30.0
 """Seconds after the load in which the server must have rid itself of everybody, and then as many to be as it was."""
 DISTURBED = (3.0, 9.0)
 """Seconds between two disturbances."""
-ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""mallopt(3). With several, what threads have freed that come and go is not all used again: it looks like a leak."""
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1", "PYTHONMALLOC": "malloc"}
+"""mallopt(3). With several, what threads have freed that come and go is not all used again: it looks like a leak. So
+does what Python's own allocator keeps, an arena for each small object in it that stays, such as the name of a header in
+a cache: from 35.1 to 38.3 MiB with it, from 35.5 to 36.5 without, in the same five minutes."""
 FLAT, MORE = 1.05, 2.0
 """Memory in use after the run by that after half of it, at most; so many MiB more are no leak either."""
 MORE_OF_WORKERS = 8.0
