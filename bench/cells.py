@@ -9,8 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from bench.clients.result import Result
 from bench.models import MODELS
@@ -44,18 +43,14 @@ class Run:
     cell: Cell
     round: int
     connections: int
-    capacity: int
-    """Connections that the model was made to have room for."""
     load: Result | None = None
     """None: it failed."""
     threads: int = 0
     """The taskmaster's threads, the most that were seen at once: neither main threads nor watchers."""
     others: float = 0.0
     """Share of the server's core that other processes, or the hypervisor, had meanwhile."""
-    server: dict[str, Any] = field(default_factory=dict)
-    """What the server said at its end: see bench.server."""
-    said: str = ""
-    """The last line that the server wrote to standard error, behind a colon."""
+    starts: float | None = None
+    """Threads started for each connection accepted; None: the server does not tell."""
     failed: str = ""
     """Why there is no load."""
 
@@ -144,8 +139,7 @@ def _of_cell(cell: Cell, runs: list[Run]) -> Figures:
     loads = [load for _, load in good]
     rates = [load.ok / load.seconds for load in loads] or [0.0]
     costs = [1e6 * load.server_cpu / load.ok for load in loads if load.server_cpu is not None and load.ok]
-    starts = [sum(run.server["grown"].values()) / run.server["accepted"] for run, _ in good
-              if run.server.get("accepted")]
+    starts = [run.starts for run, _ in good if run.starts is not None]
     starved = [load.starved for load in loads]
     errors: Counter[str] = Counter()
     non_2xx: Counter[str] = Counter()

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -34,61 +32,14 @@ from bench.presets.readme import published
 from bench.studies.waiting.report import Alone, Loaded, sentences
 from bench.studies.waiting.strategies import OURS, STRATEGIES
 from bench.table import render
-
-HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
+from tests.scripted_server import HELLO, requests, scripted
 
 # The generator, against a server that follows a script.
-
-
-@contextmanager
-def scripted(serve: Callable[[socket.socket], None], accept: bool = True) -> Iterator[int]:
-    """A server whose every connection is given to `serve`, each in a thread, and then closed; yields its port."""
-    over = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def one(sock: socket.socket) -> None:
-        with sock:
-            sock.settimeout(10)
-            try:
-                serve(sock)
-            except OSError:
-                pass
-
-    def loop() -> None:
-        while not over.is_set():
-            if select.select([listener], [], [], 0.02)[0]:
-                thread = threading.Thread(target=one, args=(listener.accept()[0],))
-                threads.append(thread)
-                thread.start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        accepting = threading.Thread(target=loop)
-        if accept:
-            accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            over.set()
-            if accept:
-                accepting.join()
-            for thread in threads:
-                thread.join()
 
 
 def load(port: int, connections: int = 3, keep_alive: bool = True, duration: float = 0.5, timeout: float = 10.0,
          pause: float = 0.0) -> Result:
     return measure(port, connections, keep_alive, warmup=0.0, duration=duration, timeout=timeout, pause=pause)
-
-
-def requests(sock: socket.socket) -> Iterator[bytes]:
-    """Each request that comes, as long as the client stays."""
-    received = b""
-    while data := sock.recv(4096):
-        received += data
-        while b"\r\n\r\n" in received:
-            request, _, received = received.partition(b"\r\n\r\n")
-            yield request
 
 
 def test_with_keep_alive_every_client_keeps_one_connection() -> None:
@@ -316,8 +267,7 @@ def result(rate: float, **changes: object) -> Result:
 
 def run(model: str, rate: float, keep_alive: bool = False, sleep_ms: float = 0.0, number: int = 1,
         **changes: object) -> Run:
-    return Run(Cell(model, keep_alive, sleep_ms), number, 100, 128, result(rate, **changes), threads=10,
-               server={"grown": {"start": 5}, "accepted": 10})
+    return Run(Cell(model, keep_alive, sleep_ms), number, 100, result(rate, **changes), threads=10, starts=0.5)
 
 
 def said(*runs: Run) -> str:
@@ -407,7 +357,7 @@ def test_why_a_factor_shrinks_when_the_handler_sleeps() -> None:
 def test_what_went_wrong_is_said_and_explained() -> None:
     one_client = run("single", 7000, True, starved=99, mean_ms=0.14)
     one_client.threads = 1
-    dead = Run(Cell("pool-hold", False, 0), 1, 100, 128, failed="it died")
+    dead = Run(Cell("pool-hold", False, 0), 1, 100, failed="it died")
     text = said(one_client, dead, run("recycling-hold", 100, non_2xx={"503": 12345}),
                 run("thread", 100, errors={"reset": 3}), run("single", 800, False, 1.0),
                 run("my:Own", 100, False, 0.1, mean_ms=80.0, starved=None))
@@ -458,7 +408,7 @@ def test_how_far_to_trust_it_is_said() -> None:
 def test_the_table_shows_errors_beside_figures() -> None:
     table = render(figures([run("single", 7000, True, starved=99, mean_ms=0.14), run("pool-hold", 0, True),
                             run("recycling-hold", 5, True, non_2xx={"503": 7}, errors={"reset": 2, "connect": 1}),
-                            Run(Cell("thread", True, 0), 1, 100, 128, failed="it died"),
+                            Run(Cell("thread", True, 0), 1, 100, failed="it died"),
                             run("wrks", 5, True, starved=None, generator_share=0.95)]))
     lines = {line.split()[0]: " ".join(line.split()) for line in table.splitlines()}
     assert "keep-alive on, no sleep, 100 connections" in table
@@ -471,7 +421,7 @@ def test_the_table_shows_errors_beside_figures() -> None:
 
 def test_the_pictures_draw_all_of_that() -> None:
     some = figures([*as_expected(), run("single", 7000, True, starved=99), run("my:Own", 0),
-                    Run(Cell("pool-hold", True, 1.0), 1, 100, 128, failed="it died")])
+                    Run(Cell("pool-hold", True, 1.0), 1, 100, failed="it died")])
     drawn = svg_of(bars(some), "bars")
     assert "99 of 100 clients get nothing" in drawn
     assert "it failed" in drawn
@@ -574,7 +524,7 @@ def test_quick_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_the_matrix_says_first_what_a_thread_start_and_a_hand_off_cost() -> None:
     def record(model: str, keep_alive: bool, ok: int, block: int = 1, **changes: object) -> Record:
         cell = LabCell.of(model, keep_alive=keep_alive, sleep_ms=0.0, connections=100)
-        return Record(cell, block, {"threads": 9.0}, {"load": asdict(result(ok, **changes)), "capacity": 128})
+        return Record(cell, block, {"threads": 9.0}, {"load": asdict(result(ok, **changes))})
 
     def said(*records: Record) -> Saying:
         return find_preset("quick").says(Results(records))[0]
@@ -642,7 +592,7 @@ def test_the_load_runs_without_anything_but_the_standard_library() -> None:
 def test_the_originals_are_compared_with_where_both_may_be() -> None:
     def record(subject: str, ok: int, block: int, **changes: object) -> Record:
         cell = LabCell.of(subject, keep_alive=True, sleep_ms=0.0, connections=100)
-        return Record(cell, block, {"ok_per_s": float(ok)}, {"load": asdict(result(ok, **changes)), "capacity": 128})
+        return Record(cell, block, {"ok_per_s": float(ok)}, {"load": asdict(result(ok, **changes))})
 
     def said(*records: Record) -> list[Saying]:
         return [one for one in find_preset("readme").says(Results(records)) if "which is compiled" in one.text]

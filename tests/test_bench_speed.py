@@ -242,7 +242,7 @@ def test_large_transfers_are_measured_and_judged(monkeypatch: pytest.MonkeyPatch
 def made_up(name: str, cpu_us: float, keep_alive: bool = True, sleep_ms: float = 0.0, connections: int = 100,
             rate: int = 1000, **changes: object) -> Run:
     load = replace(result(rate), server_cpu=cpu_us * rate / 1e6, mean_ms=1e3 * connections / rate)
-    return Run(Cell(name, keep_alive, sleep_ms), 1, connections, 0, replace(load, **changes))  # type: ignore[arg-type]
+    return Run(Cell(name, keep_alive, sleep_ms), 1, connections, replace(load, **changes))  # type: ignore[arg-type]
 
 
 def measured(*runs: Run, probe_parses: bool = True) -> Measured:
@@ -348,13 +348,13 @@ def test_errors_and_starved_clients_of_ours_are_a_failure() -> None:
     assert "503: 3" in the_one(said(made_up(FAST, 20, non_2xx={"503": 3})), claim)
     assert the_one(said(made_up(FAST, 20, mean_ms=1.0)), claim).startswith("FAIL"), "1 of 100 in service"
     assert the_one(said(made_up(FAST, 20, False, mean_ms=1.0)), claim).startswith("PASS"), "wrk cannot tell"
-    broken = Run(Cell(FAST, True, 0.0), 1, 100, 0, failed="it died")
+    broken = Run(Cell(FAST, True, 0.0), 1, 100, failed="it died")
     assert "it died" in the_one(said(broken), claim)
 
 
 def test_tables_and_claims_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [made_up(PROBE, 16), made_up(FAST, 20), made_up(FAST, 20, connections=400), made_up("granian", 21),
-            Run(Cell("cheroot", True, 0.0), 1, 100, 0, failed="it died")]
+            Run(Cell("cheroot", True, 0.0), 1, 100, failed="it died")]
     runs[3].others = 0.4
     assert speed.show(runs, {}, probe_parses=True)
     printed = capsys.readouterr().out
@@ -532,7 +532,7 @@ def test_servers_are_compared_in_pairs(checkouts: tuple[str, str], monkeypatch: 
         side = "AB"[checkouts_of(command)]
         order.append(side)
         if broken and cell.sleep_ms:
-            return Run(cell, 1, connections, 0, failed="it died")
+            return Run(cell, 1, connections, failed="it died")
         return made_up(cell.model, day * (22.0 if side == "B" else 20.0), cell.keep_alive, cell.sleep_ms)
 
     def checkouts_of(command: list[str]) -> int:

@@ -14,7 +14,7 @@ from bench.clients.load import measure
 from bench.lab.preset import Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets.convoy import PRESET
-from tests.test_bench import HELLO, requests, scripted
+from tests.scripted_server import HELLO, requests, scripted
 
 
 def records(p50_ms: float, subject: str = "recycling-park", computing: int = 1, interval: float = 5.0,

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -22,9 +20,7 @@ from bench.children import ROOT
 from bench.clients.histogram import NAMES, Histogram
 from bench.clients.probe import Probed, probe, schedule
 from bench.clients.probe_loop import Loop
-
-HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
+from tests.scripted_server import HELLO, requests, scripted
 
 # The schedule.
 
@@ -90,50 +86,6 @@ def test_without_hdrhistogram_it_is_an_import_error(monkeypatch: pytest.MonkeyPa
 
 
 # The loop, against a server that follows a script.
-
-
-@contextmanager
-def scripted(serve: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server whose every connection is given to `serve`, each in a thread, and then closed; yields its port."""
-    threads: list[threading.Thread] = []
-
-    def one(sock: socket.socket) -> None:
-        with sock:
-            sock.settimeout(10)
-            try:
-                serve(sock)
-            except OSError:
-                pass
-
-    def accept() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threads.append(threading.Thread(target=one, args=(sock,)))
-            threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)  # which wakes accept()
-            accepting.join()
-            for thread in threads:
-                thread.join()
-
-
-def requests(sock: socket.socket) -> Iterator[bytes]:
-    """Each request that comes, as long as the client stays."""
-    received = b""
-    while data := sock.recv(4096):
-        received += data
-        while b"\r\n\r\n" in received:
-            request, _, received = received.partition(b"\r\n\r\n")
-            yield request
 
 
 def answering(sock: socket.socket) -> None:

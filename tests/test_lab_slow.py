@@ -6,12 +6,8 @@ No figure is judged here, and none is timed.
 from __future__ import annotations
 
 import json
-import select
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
@@ -24,38 +20,12 @@ from bench.lab.preset import Options
 from bench.lab.record import Cell, Record, Results
 from bench.presets import find_preset
 from bench.presets.slow import GOOD, INTERVAL_MS, PRESET, THREADS
+from tests.scripted_server import HELLO, scripted
 
-HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 # The clients, against a server that follows a script.
-
-
-@contextmanager
-def scripted(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server of one connection at a time, each given to `serve` and then closed; yields its port."""
-    over = threading.Event()
-
-    def loop() -> None:
-        while not over.is_set():
-            if select.select([listener], [], [], 0.02)[0]:
-                sock, _ = listener.accept()
-                with sock:
-                    sock.settimeout(10)
-                    try:
-                        serve(sock)
-                    except OSError:
-                        pass
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=loop)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            over.set()
-            thread.join()
 
 
 def send(port: int, seconds: float = 0.3, clients: int = 1, interval: float = 0.001) -> Told:

@@ -16,7 +16,7 @@ from bench.lab.preset import Saying
 from bench.lab.record import Cell, Record, Results
 from bench.presets.step import PRESET
 from bench.presets.step_watch import accept_queue, asking_at, figures_of
-from tests.test_bench import HELLO, requests, scripted
+from tests.scripted_server import HELLO, requests, scripted
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 PHASES = [{"clients": clients, "from": start, "to": start + 1.0}

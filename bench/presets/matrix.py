@@ -44,16 +44,16 @@ class MatrixPreset(Preset):
                 for sleep_ms in options.sleeps_ms or () for subject in options.subjects or ()]
 
     def run(self, cell: Cell, block: int, options: Options) -> Record:
-        connections, capacity = cell["connections"], capacity_for(cell["connections"])
+        connections = cell["connections"]
         assert options.warmup is not None
         assert options.seconds is not None
         with recording(cell, block) as record, serving(cell.subject, Setup(
-                sleep_ms=cell["sleep_ms"], capacity=capacity, app=options.app)) as server:
+                sleep_ms=cell["sleep_ms"], capacity=capacity_for(connections), app=options.app)) as server:
             load = generator_named(options.generator)(
                 server.port, connections, cell["keep_alive"], warmup=options.warmup, duration=options.seconds,
                 timeout=options.timeout, watch=server.pid, core=load_core(), meanwhile=server.look)
             others = server.others()
-            record.detail = {"load": asdict(load) | {"answers": []}, "others": others, "capacity": capacity,
+            record.detail = {"load": asdict(load) | {"answers": []}, "others": others,
                              "starts": _starts(server.ended())}
             record.metrics = {
                 "ok_per_s": load.ok / load.seconds, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms,
@@ -105,11 +105,9 @@ def figures_of(results: Results) -> dict[int, list[Figures]]:
     for record in results.records:
         cell, detail = record.cell, record.detail
         run = Run(LoadCell(cell.subject, cell["keep_alive"], cell["sleep_ms"]), record.block, cell["connections"],
-                  detail.get("capacity", 0), Result(**detail["load"]) if "load" in detail else None,
+                  Result(**detail["load"]) if "load" in detail else None,
                   threads=int(record.metrics.get("threads", 0)), others=detail.get("others", 0.0),
-                  failed=record.failed)
-        if detail.get("starts") is not None:
-            run.server = {"accepted": 1, "grown": {"all": detail["starts"]}}
+                  starts=detail.get("starts"), failed=record.failed)
         runs.setdefault(cell["connections"], []).append(run)
     return {connections: figures(runs[connections]) for connections in sorted(runs)}
 

@@ -21,7 +21,7 @@ def run_once(command: list[str], cell: Cell, connections: int, seconds: float, n
 
     The command must print its port once it serves. A wrk that hangs is ended 15 seconds after it should have.
     """
-    run = Run(cell, number, connections, 0)
+    run = Run(cell, number, connections)
     server_core, load_core = cores()
     with running(command, server_core) as server:
         try:
