@@ -19,6 +19,7 @@
     messages        Request, Response and errors: the contract with handlers; fields: what a header may be
     wsgi            a WSGI application as a handler; environ: what it is given; interfaces: whether it is one
     health          answers for load balancers
+    recording       what each thread does, step by step, while somebody records
     access          the access log; background: written on a thread of its own
     testing         a fixture for pytest; cli: the command line
 """

@@ -182,6 +182,15 @@ class Acceptor(Steps):
         return self._registry.refused + (self._tally.refused if self._tally is not None else 0)
 
     @property
+    def kernel_queues(self) -> Mapping[str, tuple[int, int] | None]:
+        """For each address: connections that wait in the kernel to be accepted, and how many may (listen(2)'s backlog,
+        bounded by net.core.somaxconn). None where the system does not tell: UNIX sockets, other systems than Linux, and
+        before the start. Any thread; a system call for each address."""
+        if not hasattr(self, "_listener"):
+            return dict.fromkeys(self.addresses)
+        return {str(address): queue for address, queue in self._listener.queues()}
+
+    @property
     def violations(self) -> Mapping[Violation, int]:
         """How often each violation of HTTP has been seen, allowed or not, in all its processes. A copy."""
         seen = Counter(self._compliance.counts)

@@ -157,9 +157,11 @@ class LoneExchange(Exchange):
         offload = connection.offload
         connection.stream.waits = True  # while the handler has it
         if offload is None:
+            connection.record("H", (self.method, self.target))
             response = self._handle()
             return End.DETACHED if self._detached else self._respond(response)
         self._step = LoneExchange._collect
+        connection.record("Q")  # before: then all of it, its lane too, is the job's
         try:
             self._job = offload.submit(_Job(self, connection.service.handler))
         except Exception as error:
@@ -171,8 +173,13 @@ class LoneExchange(Exchange):
     def run_job(self) -> _Outcome:
         """The job, in this process."""
         self._in_job = True
-        jobs, me = self._connection.service.jobs, threading.get_ident()
+        connection = self._connection
+        jobs, me = connection.service.jobs, threading.get_ident()
         jobs.add(me)
+        if (recording := connection.service.recording) is not None:
+            connection.lane = recording.lane()
+            connection.record("R")
+            connection.record("H", (self.method, self.target))
         try:
             response = self._handle()
             if self._detached:
@@ -183,6 +190,8 @@ class LoneExchange(Exchange):
         except BaseException as error:  # the client is gone, most likely; not the executor's affair
             return error
         finally:
+            connection.record("_", "done")
+            connection.lane = None
             self._in_job = False
             jobs.discard(me)
 

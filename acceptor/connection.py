@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 from acceptor import access
 from acceptor.alone import LoneExchange
@@ -44,6 +45,9 @@ from acceptor.urgent import Answer
 from acceptor.violations import ProtocolError, printable
 from acceptor.wire import Wire
 
+if TYPE_CHECKING:
+    from acceptor.recording import Lane
+
 __all__ = ["STOPPING", "Connection"]
 
 logger = logging.getLogger("acceptor")
@@ -60,8 +64,8 @@ class Connection:
     """One accepted socket and what is served over it. Made by `Acceptor.accept`, on any thread."""
 
     __slots__ = ("_exchange", "_last", "_local", "_received", "address", "alarm", "alone", "comebacks", "deadline",
-                 "head", "offload", "owner", "parks", "phase", "resumed", "served", "service", "since",
-                 "stream", "watched", "wire")
+                 "head", "lane", "number", "offload", "owner", "parks", "phase", "resumed", "served", "service",
+                 "since", "stream", "watched", "wire")
 
     def __init__(self, sock: socket.socket, address: tuple[str, int], service: Service) -> None:
         # Fixed.
@@ -71,8 +75,13 @@ class Connection:
         """Who has it: see `acceptor.registry`."""
         self.comebacks = 0
         """How often it came back from being parked."""
+        self.number = 0
+        """Which it is: 1 for the first of its server."""
         self.alarm = _NEVER
         """The second in which the tick begins in which the registry looks whether its time is up."""
+        # Written by `acceptor.recording`.
+        self.lane: Lane | None = None
+        """Where the thread that has it writes its steps; None: nobody records."""
         # Written by the thread that parks it.
         self.watched = False
         """The listener's epoll set has it."""
@@ -127,6 +136,12 @@ class Connection:
             name = self.stream.raw.getsockname()
             self._local = ("unix", 0) if self.stream.raw.family == socket.AF_UNIX else plain_address(name)
         return self._local
+
+    def record(self, state: str, about: object = None) -> None:
+        """If somebody records: this thread is in `state` from now on (see `acceptor.recording.STATES`)."""
+        lane = self.lane
+        if lane is not None:
+            lane.step((time.monotonic(), state, self.number, about))
 
     def enter(self, phase: Phase) -> None:
         # In this order, so that whoever reads first `phase`, then `since`, may think that it has been in a phase for a
@@ -251,9 +266,16 @@ class Connection:
             elif not wire.next_request():
                 if self.service.stopping and self.resumed and not stream.has_input(0):
                     self._wait_for_request()  # not once more: there may be thousands of them
+                holds = self.lane is not None and stream.waits and self.phase is IDLE
+                if holds:
+                    self.record("K")
                 if not (data := stream.receive(self._wait_for_request)):
                     return None
+                if holds:
+                    self.record("R")
                 wire.receive(data)
+            elif self.lane is not None and self.phase is IDLE:
+                self.record("R")
             while (head := wire.next_head()) is None:
                 if self.phase is not READING:
                     self.enter(READING)
@@ -305,6 +327,7 @@ class Connection:
         if self.wire.asks_for_head:
             body = b""
         self._log(status, len(body))
+        self._count(status)
         self._last = End.LINGER
         try:
             self.stream.begin_response()
@@ -312,6 +335,11 @@ class Connection:
             return self._say_last(End.LINGER)
         except OSError:  # gone, or does not read
             return End.CLOSE
+
+    def _count(self, status: int) -> None:
+        """If somebody counts: an answer that no exchange has given."""
+        if self.service.count is not None:
+            self.service.count((time.monotonic() - self.since, status))
 
     def _log(self, status: int, sent: int, head: RequestHead | None = None) -> None:
         """A line of the access log for an answer that no exchange has given; head: if there was a request."""
@@ -394,6 +422,7 @@ class Connection:
         except OSError:
             return False
         self._log(answer.status, answer.length, answer.head)
+        self._count(answer.status)
         return True
 
     def start_lingering(self) -> None:

@@ -122,11 +122,15 @@ class Exchange(Request):
         stream does not wait: then call it again.
         """
         try:
-            end = self._begin() if self._step is None else self._step(self)
+            if self._step is None:
+                end = self._begin()
+            else:
+                self._connection.record("W" if self._connection.phase is not RECEIVING else "R")
+                end = self._step(self)
         except MustWait:
             raise
         except OSError:
-            self._log(complete=False)
+            self._count_lost()
             self._end()
             raise
         except BaseException:
@@ -139,7 +143,7 @@ class Exchange(Request):
         """It has been parked, and will not be run again. False: somebody else closes the connection's socket."""
         self._reset_if_started()
         self._close_body(self._to_close)
-        self._log(complete=False)
+        self._count_lost()
         self._end()
         return True
 
@@ -147,6 +151,8 @@ class Exchange(Request):
         connection = self._connection
         connection.enter(HANDLING)
         self._started = connection.since
+        if connection.lane is not None:
+            connection.record("H", (self.method, self.target))
         if connection.parks:
             connection.stream.waits = True  # while the handler has it
         response = self._handle()
@@ -271,11 +277,13 @@ class Exchange(Request):
         connection.enter(RECEIVING)
         # A response's body may read this one, on a thread that does not wait for whoever takes the response.
         waits, stream.waits = stream.waits, True
+        connection.record("R")
         try:
             return stream.receive_patiently(self._patience)
         finally:
             stream.waits = waits
             connection.enter(phase)
+            connection.record("H" if phase is HANDLING else "W")
 
     def _handle(self) -> Response:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
@@ -314,6 +322,8 @@ class Exchange(Request):
 
     def _respond(self, response: Response) -> End | None:
         """Send the response, and close its body."""
+        if self._connection.lane is not None:
+            self._connection.record("W")
         if self._pushing is not None:
             self._end_pushing(self._pushing, response)
         self._response = self._to_close = response
@@ -368,6 +378,10 @@ class Exchange(Request):
         connection.phase = IDLE if planned.keep_alive else CLOSING  # whatever follows, nothing is lost
         if self._streamed:
             self._close_body(self._to_close)
+        count, status = connection.service.count, planned.status
+        if count is not None:
+            seconds = time.monotonic() - self._started
+            count(seconds if status == 200 else (seconds, status))
         if connection.service.log_access:
             self._log()
         if planned.keep_alive and (not self._streamed or self._discard_body()):
@@ -446,11 +460,17 @@ class Exchange(Request):
         """
         return self._raw_body is None or self._raw_body.discard(_DISCARD, _DISCARD_PATIENCE)
 
+    def _count_lost(self) -> None:
+        """The client has left, or has been given up."""
+        service = self._connection.service
+        if service.count is not None:
+            service.count((time.monotonic() - self._started, self._planned.status if self._planned else _LEFT))
+        if service.log_access:
+            self._log(complete=False)
+
     def _log(self, complete: bool = True) -> None:
         """A line of the access log."""
         connection, head, planned = self._connection, self._head, self._planned
-        if not connection.service.log_access:
-            return
         seconds, seen = time.monotonic() - self._started, self._seen
         access.log(access.AccessRecord(
             client=(connection.address if seen is None else seen.client)[0], peer=connection.peer,

@@ -25,6 +25,7 @@ _LEAVING = Response("leaving\n", 503, headers=_NO_STORE)
 class Health:
     """A handler that answers `live` and `ready` itself, any method, and hands everything else to `handler`.
 
+    handler: answers everything else.
     live, ready: paths, such as "/livez" and "/readyz"; None: there is no such path.
     """
 

@@ -34,7 +34,7 @@ from acceptor.addresses import (
     inherited_sockets,
 )
 
-__all__ = ["LINUX", "Accepted", "ListenSocket", "open_sockets", "plain_address", "set_tick"]
+__all__ = ["LINUX", "Accepted", "ListenSocket", "open_sockets", "plain_address", "set_tick", "waited_in_kernel"]
 
 Accepted = tuple[socket.socket, tuple[str, int]]
 """A connected socket, blocking, and the address of its peer: host and port, or ("unix", 0)."""
@@ -53,6 +53,29 @@ _UNIX_FIXES = {
     errno.ENOENT: "there is no such directory: make it first",
     errno.EEXIST: "it is no socket: remove it, or choose another path",
 }
+
+
+_UNACKED, _LAST_DATA_SENT = 24, 44
+"""Where these begin in struct tcp_info (linux/tcp.h)."""
+
+
+def waited_in_kernel(sock: socket.socket) -> float | None:
+    """Seconds since the handshake of a connection that has just been accepted, and over which nothing has been sent.
+
+    By the tick of the kernel, some milliseconds. None where the system does not tell. One system call.
+    """
+    numbers = _tcp_info(sock, _LAST_DATA_SENT, 1)
+    return numbers[0] / 1000 if numbers else None
+
+
+def _tcp_info(sock: socket.socket, offset: int, count: int) -> tuple[int, ...]:
+    """`count` 32-bit numbers of struct tcp_info; empty where there is none: elsewhere, of AF_UNIX, once closed."""
+    if not LINUX or sock.family == socket.AF_UNIX:
+        return ()
+    try:
+        return struct.unpack_from(f"={count}I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), offset)
+    except (OSError, struct.error):
+        return ()
 
 
 class ListenSocket:
@@ -100,6 +123,15 @@ class ListenSocket:
         if self._family == socket.AF_INET:
             return sock, peer
         return sock, ("unix", 0) if self._is_unix else plain_address(peer)
+
+    @property
+    def queue(self) -> tuple[int, int] | None:
+        """Connections that wait to be accepted, and how many may. None where the system does not tell. Any thread.
+
+        tcp_get_info() in Linux's net/ipv4/tcp.c: for a socket that listens, tcpi_unacked and tcpi_sacked are these.
+        """
+        numbers = _tcp_info(self.sock, _UNACKED, 2)
+        return (numbers[0], numbers[1]) if numbers else None
 
     @property
     def listens(self) -> bool:

@@ -245,6 +245,12 @@ class Listener:
         # Not POLLHUP: such a socket has been shut down, by `stop`, or by somebody else who holds it.
         return any(events == select.POLLIN for _, events in self._waiting.poll(0)) and not self._stopped
 
+    def queues(self) -> list[tuple[Bound, tuple[int, int] | None]]:
+        """For each address: how many connections wait in the kernel to be accepted, and how many may; None if the
+        system does not tell. Any thread, also once stopped; a system call for each."""
+        return [(address, listening.queue)
+                for address, listening in zip(self.addresses, self._sockets.values(), strict=True)]
+
     def stop(self) -> None:
         """Accept no more, and wake everybody; a second call only wakes. `accept` still returns what was queued."""
         # Another process that has it may have shut it down, and listen(2) would open it again.

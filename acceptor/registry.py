@@ -61,6 +61,8 @@ class Registry:
         """The same. But of one that has been detached, and closed by whoever has it, another may have the number."""
         self._addresses: dict[Connection, str] = {}
         """Whom each counts for, if connections_per_address is set; a connection's own address may change."""
+        self._count = 0
+        """Those that there have been."""
         self._open = True
         self._refused = 0
         self._parks = True
@@ -107,6 +109,8 @@ class Registry:
             if reason is not None:
                 self._refused += 1
             connection.owner = WAITING if reason is None else CLOSING
+            self._count += 1
+            connection.number = self._count
             self._connections[connection] = descriptor
             self._by_descriptor[descriptor] = connection
             return reason

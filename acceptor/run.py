@@ -5,6 +5,7 @@ Here are the steps that a taskmaster makes its loops of, and the phases in which
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -17,6 +18,7 @@ from queue import Empty, SimpleQueue
 from acceptor.connection import STOPPING, Connection
 from acceptor.listener import BELL, ONCE, Accepted, Listener
 from acceptor.phases import End
+from acceptor.recording import RecordedSteps, Recording
 from acceptor.registry import CLOSING, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK
@@ -64,6 +66,8 @@ class Run:
         self._watch_again = listener.watch_again
         self._watcher: Watcher
         self._name = ""
+        self._records = threading.Lock()
+        """Held for a moment by who begins to record: there is one recording at a time."""
         self._hurry: SimpleQueue[None] = SimpleQueue()
         """Not empty: `stop` is to cut what is left. Its `put` may be called by a signal handler, unlike Event.set."""
         registry.open(True)
@@ -228,6 +232,34 @@ class Run:
         """Have `stop` cut what is left, now or when it is called. Any thread, and signal handlers."""
         self._hurry.put(None)
 
+    # For whoever watches: any thread.
+
+    @property
+    def service(self) -> Service:
+        return self._service
+
+    def attended(self) -> list[tuple[Connection, int]]:
+        """The connections that are not parked, each with the ident of the thread that has it, or 0, or less."""
+        return self._registry.attended()
+
+    def record(self, steps: Steps) -> Recording:
+        """Record what is done by `steps`, which are this run's. RuntimeError if somebody records already."""
+        recording = Recording(functools.partial(self._record_no_more, steps))
+        with self._records:
+            if self._service.recording is not None:
+                raise RuntimeError(f"{self._name} is being recorded already; stop() that recording first")
+            self._service.recording = recording
+        steps.take(RecordedSteps(self, recording))
+        recording.enter(self._registry)
+        return recording
+
+    def _record_no_more(self, steps: Steps, recording: Recording) -> None:
+        if steps.run is self:  # else it has been stopped, and started again, meanwhile
+            steps.take(self)
+        self._service.recording = None
+        for connection, _ in self._registry.items():
+            connection.lane = None
+
     def stop(self, deadline: float, leave: float, *, spare: float = 2 * _LOOK) -> StopReport:
         """What `Acceptor.stop` does; seconds, all.
 
@@ -349,7 +381,21 @@ class Steps:
 
     _run: Run
 
-    def take(self, run: Run) -> None:
+    @property
+    def run(self) -> Run | None:
+        """Since the start; of the last one, once that has been stopped."""
+        return getattr(self, "_run", None)
+
+    def record(self) -> Recording:
+        """Record, from now on, what each thread does, step by step, until `Recording.stop`. Any thread, while it runs.
+
+        Meanwhile a request costs some 15 % of CPU more. RuntimeError if it does not run, or somebody records already.
+        """
+        if self.run is None:
+            raise RuntimeError(f"{type(self).__name__} has not been started: there is nothing to record")
+        return self._run.record(self)
+
+    def take(self, run: Run | RecordedSteps) -> None:
         """The steps are those of `run` from now on; before, there are none.
 
         As attributes, so that each is one call, and not two: they are taken for every request. What a subclass, or
@@ -357,7 +403,7 @@ class Steps:
         """
         for step in _STEPS:
             own = vars(self).get(step)
-            of_a_run = own is None or isinstance(getattr(own, "__self__", None), Run)
+            of_a_run = own is None or isinstance(getattr(own, "__self__", None), (Run, RecordedSteps))
             if of_a_run and getattr(type(self), step) is getattr(Steps, step):
                 setattr(self, step, getattr(run, step))
 

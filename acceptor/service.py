@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.messages import Handler
@@ -16,9 +16,14 @@ from acceptor.wire import H11Wire, Wire
 
 if TYPE_CHECKING:
     from acceptor.connection import Connection
+    from acceptor.recording import Recording
     from acceptor.urgent import Urgent
 
-__all__ = ["Service"]
+__all__ = ["Answer", "Service"]
+
+Answer: TypeAlias = "float | tuple[float, int]"
+"""A response: the seconds since its request's head was read. With its status, if that is not 200; 499: the client left
+before there was one. (Usually no tuple: this is made for every request.)"""
 
 
 @dataclass(slots=True)
@@ -45,6 +50,11 @@ class Service:
     """Answers what no thread serves: see acceptor.urgent."""
     jobs: set[int] = field(default_factory=set)
     """The threads of executors that run a handler, by ident. Each of them adds and removes itself."""
+    count: Callable[[Answer], None] | None = None
+    """Called for each response, by the thread that has sent it; None: nobody counts. Set by whoever does, at any time:
+    to the `append` of a deque, which is one operation, with a GIL or without."""
+    recording: Recording | None = None
+    """While somebody records."""
     make_wire: Callable[[Limits, Compliance], Wire] = H11Wire
     """What parses the requests of one connection."""
     scheme: str = field(init=False)

@@ -32,8 +32,9 @@ class TLS:
     certfile: a PEM file: the server's certificate, then the intermediate ones.
     keyfile: a PEM file with the private key; None: it is in `certfile`.
     password: of an encrypted key.
+    client_ca: a PEM file: the authorities that may have signed the certificates of clients.
     client_certificate: whether clients are asked for one: "none", "optional" (one that does not verify is refused all
-        the same) or "required". `client_ca` is the PEM file of the authorities that may have signed it.
+        the same) or "required". "none" if there is no `client_ca`, and only then.
     sni: called during each handshake, on the thread that serves the connection, with the name that the client wants (in
         lower case, as it came, so not to be trusted; None: it sent none: RFC 6066 section 3). It returns the TLS or the
         context whose certificate is to be shown, None for this one. If it raises, that is logged and the handshake

@@ -46,6 +46,7 @@ is left out. `Connection: close` is heeded."""
 class WSGI:
     """The handler that calls `app(environ, start_response)`. Any number of threads, as the environ says.
 
+    app: the application: a callable that takes an environ and start_response, and returns an iterable of bytes.
     script_name: the path under which the application is mounted, "/shop" for example, which becomes SCRIPT_NAME; what
         is not below it is answered 404. Give it to a proxy's target that keeps the prefix.
 
