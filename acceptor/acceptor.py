@@ -128,6 +128,8 @@ class Acceptor(Steps):
         """Since `start`, these three."""
         self._tally: Tally | None = None
         """Of its replicas, once there have been any."""
+        self._here: Steps = self
+        """In the process of a replica: that."""
         self._ask_main: Callable[[bool], None] | None = None
         """In the process of a replica: `request_stop` of the main process."""
         self._reload: Callable[[], object] | None = None
@@ -186,9 +188,12 @@ class Acceptor(Steps):
         """For each address: connections that wait in the kernel to be accepted, and how many may (listen(2)'s backlog,
         bounded by net.core.somaxconn). None where the system does not tell: UNIX sockets, other systems than Linux, and
         before the start. Any thread; a system call for each address."""
-        if not hasattr(self, "_listener"):
-            return dict.fromkeys(self.addresses)
-        return {str(address): queue for address, queue in self._listener.queues()}
+        return self.run.kernel_queues if self.run is not None else dict.fromkeys(self.addresses)
+
+    @property
+    def here(self) -> Steps:
+        """Whose steps are taken in this process: its own, or in a worker process those of what it has there."""
+        return self._here
 
     @property
     def violations(self) -> Mapping[Violation, int]:
@@ -328,7 +333,9 @@ class Acceptor(Steps):
     def replica(self, taskmaster: Taskmaster, number: int, request_stop: Callable[[bool], None]) -> Replica:
         assert self._tally is not None
         self._ask_main = request_stop
-        return Replica(self.name, self._service, self._listener, taskmaster, self._tally, number, self._reload)
+        replica = Replica(self.name, self._service, self._listener, taskmaster, self._tally, number, self._reload)
+        self._here = replica
+        return replica
 
     def replica_ended(self, number: int) -> None:
         assert self._tally is not None

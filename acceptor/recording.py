@@ -176,21 +176,16 @@ class RecordedSteps:
         return connection
 
     def process_connection(self, connection: Connection) -> None:
-        lane = self._begin(connection)
+        self._begin(connection)
         self._run.process_connection(connection)
-        self._end(lane, connection, False)
 
     def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
-        lane = self._begin(connection)
-        idle = self._run.process_until_idle(connection, go_on)
-        self._end(lane, connection, idle)
-        return idle
+        self._begin(connection)
+        return self._run.process_until_idle(connection, go_on)
 
     def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
-        lane = self._begin(connection)
-        idle = self._run.process_without_waiting(connection, offload)
-        self._end(lane, connection, idle)
-        return idle
+        self._begin(connection)
+        return self._run.process_without_waiting(connection, offload)
 
     def park(self, connection: Connection) -> bool:
         number, about = connection.number, (*connection.address, None)
@@ -207,13 +202,7 @@ class RecordedSteps:
         self._lane().step((monotonic(), "C", connection.number, "abandoned"))
         self._run.abandon(connection)
 
-    def _begin(self, connection: Connection) -> Lane:
+    def _begin(self, connection: Connection) -> None:
+        """From now on it writes its steps itself, its end too, until that."""
         lane = connection.lane = self._lane()
         lane.step((monotonic(), "R", connection.number, None))
-        return lane
-
-    def _end(self, lane: Lane, connection: Connection, idle: bool) -> None:
-        if connection.lane is lane:  # else it is a job's by now
-            connection.lane = None
-        about = "parked" if idle else "detached" if connection.phase is Phase.DETACHED else "closed"
-        lane.step((monotonic(), "_", connection.number, about))

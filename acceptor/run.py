@@ -192,6 +192,10 @@ class Run:
         finally:
             if end is not _PARK:
                 self._part(connection, end)
+            lane = connection.lane
+            if lane is not None and lane.thread is threading.current_thread():  # else it is a job's by now
+                connection.lane = None
+                lane.step((time.monotonic(), "_", connection.number, _ENDS[end]))
         return end is _PARK
 
     def _part(self, connection: Connection, end: End) -> None:
@@ -237,6 +241,16 @@ class Run:
     @property
     def service(self) -> Service:
         return self._service
+
+    @property
+    def kernel_queues(self) -> dict[str, tuple[int, int] | None]:
+        """See `Acceptor.kernel_queues`."""
+        return {str(address): queue for address, queue in self._listener.queues()}
+
+    @property
+    def connection_count(self) -> int:
+        """Connections of this process, accepted and not yet closed."""
+        return len(self._registry)
 
     def attended(self) -> list[tuple[Connection, int]]:
         """The connections that are not parked, each with the ident of the thread that has it, or 0, or less."""
@@ -430,6 +444,7 @@ class Steps:
 
 
 _STEPS = ("accept", "process_connection", "process_until_idle", "process_without_waiting", "park", "refuse", "abandon")
+_ENDS = {End.CLOSE: "closed", End.LINGER: "closed", End.DETACHED: "detached", End.PARK: "parked"}
 _CLOSE, _PARK = End.CLOSE, End.PARK  # to take a member of an enum costs 0.2 us (3.11)
 
 

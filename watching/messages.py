@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["ConnectionsNow", "DecisionSaid", "LaneNow", "LaneSteps", "LoadState", "Responses", "Sample", "Steps"]
+__all__ = ["Burst", "ConnectionsNow", "DecisionSaid", "Histogram", "LaneNow", "LaneSteps", "LoadState", "Responses",
+           "Sample", "Steps"]
 
 
 class LaneNow(TypedDict):
@@ -58,6 +59,31 @@ class Responses(TypedDict):
     p99: float | None
 
 
+class Histogram(TypedDict):
+    """Of the seconds that responses took, since somebody watches."""
+
+    buckets: list[tuple[float, int]]
+    """(at most so many seconds, how many took no longer), in order; those beyond the last are in `count` only."""
+    sum: float
+    count: int
+
+
+class Burst(TypedDict):
+    """What the last recording of steps tells, if that was no more than 10 seconds ago."""
+
+    time: float
+    """When it ended."""
+    seconds: float
+    """How long it was."""
+    responses: int
+    handoffs_per_response: float | None
+    """Connections that another thread has accepted than serves them, for each response; None if there was none."""
+    wait_p99: float | None
+    """Seconds from accept() to a thread that serves; None if none was taken up."""
+    kernel_wait_p99: float | None
+    """Seconds that new connections had waited in the kernel, by its tick of milliseconds; None if there were none."""
+
+
 class DecisionSaid(TypedDict):
     """A thread more, or less: see `taskmaster.books.Decision`."""
 
@@ -86,11 +112,15 @@ class Sample(TypedDict):
     """All rows there have been, by number."""
     connections: ConnectionsNow
     responses: Responses
+    histogram: Histogram
+    burst: Burst | None
     threads_started: int
     grown: dict[str, int]
     shrunk: dict[str, int]
     decisions: list[DecisionSaid]
     """The last 20, the oldest first."""
+    violations: dict[str, int]
+    """How often each violation of HTTP has been seen, by name."""
 
 
 class LaneSteps(TypedDict):

@@ -1,0 +1,76 @@
+"""Who may see a control server."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, quote, urlsplit
+
+from acceptor import Request, Response
+
+__all__ = ["Access"]
+
+_COOKIE = "taskmaster_control"
+_LOCAL = re.compile(r"(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?", re.IGNORECASE)
+"""What a browser of this machine writes into Host."""
+
+
+class Access:
+    """bind: where the control server listens. token: what has to be known; None: being on this machine is enough.
+
+    ValueError for a `bind` that others can reach, and no token.
+    """
+
+    def __init__(self, bind: str, token: str | None) -> None:
+        if token is not None and (not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{8,}", token)):
+            raise ValueError("token: pass at least 8 characters of ASCII, without spaces; "
+                             "python -c 'import secrets; print(secrets.token_urlsafe())' makes one")
+        if token is None and not _is_local(bind):
+            raise ValueError(f"bind={bind!r} can be reached from other machines: pass a token, or listen on 127.0.0.1 "
+                             "or on unix:/path")
+        self._token = token
+
+    def url(self, server: str) -> str:
+        return server if self._token is None else f"{server}/?token={quote(self._token)}"
+
+    def check(self, request: Request) -> Response | None:
+        """What is answered to who may not; None: go on."""
+        if self._token is None:
+            # A name of somebody else's that points to 127.0.0.1 would let his pages read what is here (DNS rebinding).
+            if request.peer[0] == "unix" or _LOCAL.fullmatch(request.host):
+                return None
+            return Response("Host is no name of this machine: ask for it as 127.0.0.1 or localhost, or start the "
+                            "control server with a token.\n", 403)
+        authorization = request.headers.get("Authorization", "")
+        known = [authorization.removeprefix("Bearer ")] if authorization.startswith("Bearer ") else []
+        known += parse_qs(urlsplit(request.target).query).get("token", [])
+        try:
+            if morsel := SimpleCookie(request.headers.get("Cookie", "")).get(_COOKIE):
+                known.append(morsel.value)
+        except CookieError:
+            pass
+        if any(hmac.compare_digest(each.encode(), self._token.encode()) for each in known):
+            return None
+        return Response("A token is needed: /?token=..., or Authorization: Bearer ...\n", 401,
+                        headers={"WWW-Authenticate": "Bearer"})
+
+    def welcome(self, request: Request, response: Response) -> Response:
+        """A browser that has come with the token in its address keeps it for what the page asks for."""
+        if self._token is not None and "token=" in request.target:
+            cookie = f"{_COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
+            response.headers.append((b"set-cookie", cookie.encode()))
+        return response
+
+
+def _is_local(bind: str) -> bool:
+    if bind.startswith("unix:"):
+        return True
+    host = bind.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,32 @@
+"""What a recording of some milliseconds tells in numbers: hand-offs for each response, and waits."""
+
+from __future__ import annotations
+
+from watching.counts import quantile
+from watching.messages import Burst, Steps
+
+__all__ = ["burst_of"]
+
+
+def burst_of(said: Steps) -> Burst:
+    """Of all that has happened between its begin and its end."""
+    events = sorted((step[0], lane["lane"], step[1], step[2], step[3]) for lane in said["lanes"]
+                    for step in lane["steps"] if said["begin"] <= step[0] <= said["end"])
+    given: dict[int, tuple[float, int]] = {}
+    """Connections that have been accepted, and wait for a thread: since when, and on which row."""
+    responses = handoffs = 0
+    waits: list[float] = []
+    kernel_waits: list[float] = []
+    for time, lane, state, connection, about in events:
+        if state == "Q":
+            given[connection] = time, lane
+            if about is not None and about[2] is not None:
+                kernel_waits.append(about[2])
+        elif state == "R" and (taken := given.pop(connection, None)) is not None:
+            waits.append(time - taken[0])
+            handoffs += lane != taken[1]
+        elif state == "W":
+            responses += 1
+    return Burst(time=said["end"], seconds=said["end"] - said["begin"], responses=responses,
+                 handoffs_per_response=handoffs / responses if responses else None,
+                 wait_p99=quantile(sorted(waits), 0.99), kernel_wait_p99=quantile(sorted(kernel_waits), 0.99))

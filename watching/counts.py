@@ -1,0 +1,89 @@
+"""What comes of counting responses: how many, of which class, how long they took, and how many there are a second.
+
+The server's threads append to one deque, which costs a request less than 1 us; whoever looks takes from its other end.
+Both are one operation of the deque, so there is no lock between them, with a GIL or without one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from bisect import bisect_left
+from collections import Counter, deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from watching.messages import Histogram, Responses
+
+if TYPE_CHECKING:
+    from acceptor.service import Answer
+
+__all__ = ["BOUNDS", "ResponseCounts", "quantile"]
+
+BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: of the histogram's buckets. Those of Prometheus' clients, and three below."""
+_WINDOW = 1.0
+"""Seconds that a rate and quantiles are of."""
+_MOST = 1_000_000
+"""Responses kept until somebody looks: a minute of a fast server. Beyond it the oldest are not counted."""
+
+
+class ResponseCounts:
+    """`count` is for the server's threads; all else for any thread."""
+
+    def __init__(self) -> None:
+        self._new: deque[Answer] = deque(maxlen=_MOST)
+        self.count = self._new.append
+        """Of one response: see `acceptor.service.Answer`."""
+        self._lock = threading.Lock()
+        # Guarded by self._lock.
+        self._total = 0
+        self._by_class: Counter[str] = Counter()
+        self._buckets = [0] * (len(BOUNDS) + 1)
+        """How many took longer than the bound before, and no longer than this; the last: than any."""
+        self._seconds = 0.0
+        self._recent: deque[tuple[float, list[float]]] = deque()
+        """(when they were taken, the seconds of each), of the last _WINDOW."""
+        self._looked_at = monotonic()
+
+    def look(self) -> tuple[Responses, Histogram]:
+        """What there has been until now. Any thread; blocks for a moment."""
+        with self._lock:
+            now = monotonic()
+            self._take_locked(now)
+            seconds = sorted(itertools.chain.from_iterable(seconds for _, seconds in self._recent))
+            since = self._recent[0][0] if self._recent else now
+            cumulative = list(itertools.accumulate(self._buckets))
+            responses = Responses(
+                total=self._total, by_class=dict(self._by_class),
+                per_second=len(seconds) / max(now - since, _WINDOW / 2),
+                p50=quantile(seconds, 0.5), p99=quantile(seconds, 0.99))
+            return responses, Histogram(buckets=list(zip(BOUNDS, cumulative, strict=False)), sum=self._seconds,
+                                        count=self._total)
+
+    def _take_locked(self, now: float) -> None:
+        new, seconds = self._new, []
+        for _ in range(len(new)):  # what comes meanwhile is left for the next look: a server may be faster than this
+            answer = new.popleft()
+            if isinstance(answer, tuple):
+                took, status = answer
+                self._by_class[f"{status // 100}xx"] += 1
+            else:
+                took = answer
+            seconds.append(took)
+            self._buckets[bisect_left(BOUNDS, took)] += 1
+            self._seconds += took
+        self._total += len(seconds)
+        if ok := self._total - sum(self._by_class.values()):
+            self._by_class["2xx"] += ok
+        self._recent.append((self._looked_at, seconds))
+        self._looked_at = now
+        while self._recent and self._recent[0][0] < now - _WINDOW:
+            self._recent.popleft()
+
+
+def quantile(ordered: list[float], part: float) -> float | None:
+    """The least value that so many are not above: the nearest rank. None of no values. `ordered`: from low to high."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
