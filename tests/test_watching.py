@@ -1,0 +1,431 @@
+"""Watching a server: what its sources say, what the control server serves, and to whom."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acceptor import Acceptor, Request, Response
+from acceptor.recording import Step
+from taskmaster import (
+    PooledTaskmaster,
+    PreforkTaskmaster,
+    RecyclingTaskmaster,
+    SingleThreadedTaskmaster,
+    Taskmaster,
+    ThreadPerConnectionTaskmaster,
+)
+from tests.clients import PATIENCE
+from watching import ControlServer, LocalSource, RemoteSource, SourceError, control_for
+from watching.bursts import burst_of
+from watching.counts import BOUNDS, ResponseCounts, quantile
+from watching.lanes import Rows
+from watching.messages import LaneSteps, Sample, Steps
+
+MODELS = [SingleThreadedTaskmaster, ThreadPerConnectionTaskmaster, lambda: PooledTaskmaster(threads=3),
+          RecyclingTaskmaster, lambda: RecyclingTaskmaster(idle="hold")]
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again: numbers tell nobody when they change."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain"
+        time.sleep(0.002)
+
+
+def hello(request: Request) -> Response:
+    return Response("hello", int(request.target.partition("=")[2] or 200))
+
+
+class Gated:
+    """A handler that answers when it may."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, request: Request) -> str:
+        self.entered.release()
+        assert self.open.wait(10)
+        return "done"
+
+
+@contextmanager
+def client_of(acceptor: Acceptor) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection(acceptor.host, acceptor.port, timeout=10)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+# What a source says.
+
+@pytest.mark.parametrize("make", MODELS)
+def test_at_rest_a_sample_agrees_with_the_snapshot_and_with_what_clients_have_read(make: Any) -> None:
+    taskmaster: Taskmaster = make()
+    with Acceptor(hello, port=0, taskmaster=taskmaster) as acceptor:
+        source = LocalSource(acceptor)
+        source.look()
+        for status in (200, 200, 404, 503, 204):
+            assert get(f"{acceptor.urls[0]}/?status={status}")[0] == status
+        with client_of(acceptor) as client:
+            for _ in range(3):
+                client.request("GET", "/")
+                client.getresponse().read()
+        wait_until(lambda: taskmaster.snapshot().served == taskmaster.snapshot().accepted)
+        sample, snapshot = source.sample(), taskmaster.snapshot()
+        assert sample["responses"]["total"] == sample["histogram"]["count"] == 8
+        assert sample["responses"]["by_class"] == {"2xx": 6, "4xx": 1, "5xx": 1}
+        now = sample["connections"]
+        assert (now["accepted"], now["served"], now["refused"], now["queued"], now["parked"]) == (
+            snapshot.accepted, snapshot.served, snapshot.refused, snapshot.queued, snapshot.parked) == (6, 6, 0, 0, 0)
+        assert now["open"] == acceptor.connection_count == 0
+        assert sample["threads"] == {state.word: count for state, count in snapshot.threads.items()}
+        assert sample["threads_started"] == sum(snapshot.grown.values())
+        assert sum(lane["thread"] is not None for lane in sample["lanes"]) == snapshot.thread_count
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_lane_shows_what_its_thread_does(make: Any) -> None:
+    handler = Gated()
+    with Acceptor(handler, port=0, taskmaster=make()) as acceptor, client_of(acceptor) as client:
+        source = LocalSource(acceptor, "me")
+        try:
+            client.request("GET", "/slow?x=1")
+            assert handler.entered.acquire(timeout=10)
+            port = client.sock.getsockname()[1]
+            sample = source.sample()
+            [lane] = [lane for lane in sample["lanes"] if lane["state"] == "H"]
+            assert (lane["request"], lane["client"], lane["connection"]) == ("GET /slow?x=1", f"127.0.0.1:{port}", 1)
+            assert lane["thread"] in {thread.name for thread in threading.enumerate()}
+            assert 0 <= sample["time"] - lane["since"] < 10
+            assert "GET /slow?x=1" in source.stacks()
+            assert "assert self.open.wait(10)" in source.stacks()
+            said = source.steps(0.001)
+            [steps] = [each["steps"] for each in said["lanes"] if each["lane"] == lane["lane"]]
+            assert [(state, number, about) for _, state, number, about in steps] == [("H", 1, ("GET", "/slow?x=1"))]
+            assert steps[0][0] <= said["begin"] < said["end"]
+        finally:
+            handler.open.set()
+        assert client.getresponse().read() == b"done"
+
+
+def test_before_the_start_and_after_the_stop_there_is_a_sample_too() -> None:
+    acceptor = Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster())
+    source = LocalSource(acceptor)
+    assert source.sample()["lanes"] == []
+    assert source.sample()["connections"]["kernel"] is None
+    with pytest.raises(SourceError, match="has not been started"):
+        source.steps(0.001)
+    for total in (1, 2):  # it may be started again, and is counted on
+        with acceptor:
+            source.look()
+            get(acceptor.urls[0])
+        assert source.sample()["responses"]["total"] == total
+    assert all(lane["thread"] is None for lane in source.sample()["lanes"])
+    source.detach()
+    with acceptor:
+        get(acceptor.urls[0])
+        assert acceptor.run is not None
+        assert acceptor.run.service.count is None
+
+
+def test_two_cannot_record_at_once_but_can_wait_for_each_other() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        source = LocalSource(acceptor)
+        both = [threading.Thread(target=source.steps, args=(0.002,)) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        recording = acceptor.record()
+        try:
+            with pytest.raises(SourceError, match="already"):
+                source.steps(0.001)
+        finally:
+            recording.stop()
+        with pytest.raises(ValueError, match="at most"):
+            source.steps(1000)
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from([200, 200, 204, 304, 404, 499, 503]))))
+def test_responses_are_counted_as_they_came(answers: list[tuple[float, int]]) -> None:
+    counts = ResponseCounts()
+    for position, (seconds, status) in enumerate(answers):
+        counts.count(seconds if status == 200 else (seconds, status))
+        if position % 3 == 0:
+            counts.look()
+    responses, histogram = counts.look()
+    assert responses["total"] == histogram["count"] == len(answers)
+    for digit in "2345":
+        assert responses["by_class"].get(f"{digit}xx", 0) == sum(str(status)[0] == digit for _, status in answers)
+    assert histogram["buckets"] == [(bound, sum(seconds <= bound for seconds, _ in answers)) for bound in BOUNDS]
+    assert histogram["sum"] == pytest.approx(sum(seconds for seconds, _ in answers))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1), st.floats(0, 1))
+def test_a_quantile_is_a_value_that_so_many_are_not_above(values: list[float], part: float) -> None:
+    found = quantile(sorted(values), part)
+    assert found in values
+    assert sum(value <= found for value in values) >= min(len(values), int(part * len(values)))
+    assert quantile([], part) is None
+
+
+@given(st.lists(st.sets(st.integers(0, 9))))
+def test_a_thread_keeps_its_row_and_a_new_one_gets_the_lowest(times: list[set[int]]) -> None:
+    threads = [threading.Thread() for _ in range(10)]
+    rows = Rows()
+    before: dict[threading.Thread, int] = {}
+    for alive in times:
+        now = dict(rows.assign([threads[number] for number in sorted(alive)]))
+        assert set(now) == {threads[number] for number in alive}
+        assert len(set(now.values())) == len(now)
+        assert all(now[thread] == row for thread, row in before.items() if thread in now)
+        if new := {row for thread, row in now.items() if thread not in before}:
+            assert set(range(max(new))) <= set(now.values())
+        before = now
+    assert rows.count == max(map(len, times), default=0)
+
+
+def burst(*lanes: list[Step]) -> Any:
+    return burst_of(Steps(label="", name="", model="", process=1, begin=0.0, end=1.0, lanes=[
+        LaneSteps(lane=number, thread=str(number), steps=steps) for number, steps in enumerate(lanes)]))
+
+
+def test_a_burst_tells_of_handoffs_and_waits() -> None:
+    client = ("127.0.0.1", 1, 0.004)
+    told = burst(
+        [(0.1, "Q", 1, client), (0.2, "A", 0, None), (0.3, "Q", 2, client), (0.31, "R", 2, None), (0.4, "W", 2, None)],
+        [(0.15, "R", 1, None), (0.2, "H", 1, ("GET", "/")), (0.5, "W", 1, None), (1.5, "W", 1, None)],
+    )
+    assert (told["responses"], told["handoffs_per_response"], told["kernel_wait_p99"]) == (2, 0.5, 0.004)
+    assert told["wait_p99"] == pytest.approx(0.05)
+    assert burst()["handoffs_per_response"] is None
+
+
+# The control server.
+
+@pytest.fixture
+def watched() -> Iterator[tuple[Acceptor, ControlServer]]:
+    with (Acceptor(hello, port=0, taskmaster=PooledTaskmaster(threads=2)) as acceptor,
+          ControlServer(acceptor) as control):
+        yield acceptor, control
+
+
+def test_the_control_server_has_the_page_and_what_it_is_made_of(watched: tuple[Acceptor, ControlServer]) -> None:
+    acceptor, control = watched
+    get(acceptor.urls[0])
+    status, page = get(control.url)
+    assert (status, page[:15].lower()) == (200, b"<!doctype html>")
+    said = json.loads(get(f"{control.url}/snapshot.json")[1])
+    assert said["lost"] == []
+    assert said["sources"][0]["responses"]["total"] == 1
+    assert json.loads(get(f"{control.url}/steps.json?seconds=0.001")[1])["sources"][0]["lanes"]
+    assert b"accept-" in get(f"{control.url}/threads")[1]
+
+
+def test_a_wrong_question_gets_a_clear_answer(watched: tuple[Acceptor, ControlServer]) -> None:
+    _, control = watched
+    for path, status, words in (("/nothing", 404, b"/snapshot.json"), ("/../server.py", 404, b""),
+                                ("/%2e%2e/server.py", 404, b""), ("/steps.json?seconds=x", 400, b"seconds=x"),
+                                ("/steps.json?seconds=nan", 400, b"at most"), ("/trace?seconds=99", 400, b"at most"),
+                                ("/load", 404, b"")):
+        got, body = get(control.url + path)
+        assert got == status, path
+        assert words in body
+    request = urllib.request.Request(f"{control.url}/snapshot.json", method="POST", data=b"{}")
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request, timeout=10)
+    with error.value:
+        assert error.value.code == 405
+
+
+def test_events_come_one_after_the_other_until_it_stops() -> None:
+    with Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor:
+        control = ControlServer(acceptor).start()
+        with urllib.request.urlopen(f"{control.url}/events", timeout=10) as stream:
+            assert stream.headers["Content-Type"] == "text/event-stream"
+            times: list[float] = []
+            while len(times) < 2:
+                line = stream.readline()
+                if line.startswith(b"data: "):
+                    times.append(json.loads(line[6:])["sources"][0]["time"])
+            assert times[0] < times[1]
+            stopping = threading.Thread(target=control.stop)
+            stopping.start()
+            while stream.readline():  # to its end: it is ended, not cut
+                pass
+            stopping.join(10)
+            assert not stopping.is_alive()
+        control.stop()
+
+
+def test_it_answers_while_every_thread_of_the_server_is_busy() -> None:
+    handler = Gated()
+    with (Acceptor(handler, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor,
+          ControlServer(acceptor) as control, client_of(acceptor) as client):
+        try:
+            client.request("GET", "/stuck")
+            assert handler.entered.acquire(timeout=10)
+            assert b"GET /stuck" in get(f"{control.url}/threads")[1]
+        finally:
+            handler.open.set()
+
+
+class OneLoad:
+    def __init__(self) -> None:
+        self.clients = 5
+
+    def state(self) -> Any:
+        return {"clients": self.clients, "keep_alive": True, "sleep_ms": 0.0}
+
+    def change(self, wishes: Any) -> Any:
+        if not isinstance(wishes.get("clients"), int):
+            raise ValueError("clients: pass a number")
+        self.clients = wishes["clients"]
+        return self.state()
+
+
+def test_the_load_can_be_changed_by_the_page_and_not_by_another_site() -> None:
+    load = OneLoad()
+    with (Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor,
+          ControlServer(acceptor, load=load) as control):
+        def post(body: bytes, content_type: str) -> int:
+            request = urllib.request.Request(f"{control.url}/load", body, {"Content-Type": content_type})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    return int(response.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
+
+        assert json.loads(get(f"{control.url}/load")[1])["clients"] == 5
+        assert post(b'{"clients": 9}', "application/json") == 200
+        assert load.clients == 9
+        assert post(b'{"clients": 1}', "text/plain") == 415
+        assert post(b'{"clients": "x"}', "application/json") == 400
+        assert post(b"[", "application/json") == 400
+        assert load.clients == 9
+
+
+# Who may see it.
+
+def test_a_token_is_asked_for_and_kept_by_a_browser() -> None:
+    with (Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor,
+          ControlServer(acceptor, token="open-sesame") as control):
+        server = f"http://{control.name}"
+        assert get(server)[0] == 401
+        assert get(f"{server}/snapshot.json", Authorization="Bearer wrong")[0] == 401
+        assert get(f"{server}/snapshot.json", Authorization="Bearer open-sesame")[0] == 200
+        with urllib.request.urlopen(control.url, timeout=10) as response:
+            cookie = response.headers["Set-Cookie"].partition(";")[0]
+        assert get(f"{server}/snapshot.json", Cookie=cookie)[0] == 200
+        with pytest.raises(SourceError, match=r"401.*token"):
+            RemoteSource(control.name).sample()
+        remote = RemoteSource(control.name, "far", token="open-sesame")
+        assert remote.sample()["label"] == "far"
+        remote.close()
+
+
+def test_a_name_from_elsewhere_is_not_served(watched: tuple[Acceptor, ControlServer]) -> None:
+    _, control = watched
+    assert get(f"{control.url}/snapshot.json", Host="evil.example")[0] == 403
+    port = control.name.rpartition(":")[2]
+    assert get(f"{control.url}/snapshot.json", Host=f"localhost:{port}")[0] == 200
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:9000", ":9000", "[::]:9000", "192.0.2.1:9000", "example.org:80"])
+def test_what_others_can_reach_needs_a_token(bind: str) -> None:
+    acceptor = Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster())
+    with pytest.raises(ValueError, match="pass a token"):
+        ControlServer(acceptor, bind)
+    ControlServer(acceptor, bind, token="long-enough")
+
+
+@pytest.mark.parametrize("token", ["", "short", "with space in it", "ümlaut-ümlaut"])
+def test_a_token_that_is_none_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match="token: pass at least 8"):
+        ControlServer(Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()), token=token)
+
+
+# Other processes.
+
+def test_a_remote_source_says_the_same_over_a_unix_socket(tmp_path: Path) -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        local = LocalSource(acceptor)
+        local.look()
+        get(acceptor.urls[0])
+        with ControlServer(local, f"unix:{tmp_path}/control.sock"):
+            remote = RemoteSource(f"unix:{tmp_path}/control.sock", "here")
+            said: Sample = remote.sample()
+            assert said["label"] == "here"
+            assert said["responses"]["total"] == 1
+            assert remote.steps(0.001)["label"] == "here"
+            assert "recycling-" in remote.stacks()
+        with pytest.raises(SourceError, match="is it running"):
+            remote.sample()
+        remote.close()
+
+
+def test_a_remote_source_that_is_no_control_server_says_so(tmp_path: Path) -> None:
+    with Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor:
+        remote = RemoteSource(acceptor.name)
+        with pytest.raises(SourceError, match="no control server"):
+            remote.sample()
+        remote.close()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(SourceError, match="is it running"):
+        RemoteSource(f"127.0.0.1:{port}").sample()
+
+
+def test_a_source_that_is_gone_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    with (Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor,
+          ControlServer([RemoteSource(f"unix:{tmp_path}/none", "gone"), LocalSource(acceptor, "there")]) as control):
+        said = json.loads(get(f"{control.url}/snapshot.json")[1])
+        assert [source["label"] for source in said["sources"]] == ["there"]
+        assert [lost["label"] for lost in said["lost"]] == ["gone"]
+        assert b"there" in get(f"{control.url}/threads")[1]
+
+
+def test_all_processes_of_a_prefork_server_are_seen() -> None:
+    acceptor = Acceptor(hello, port=0, taskmaster=PreforkTaskmaster(RecyclingTaskmaster(), 2))
+    control = control_for(acceptor)
+    with acceptor, control:
+        for _ in range(20):
+            assert get(acceptor.urls[0])[0] == 200
+
+        def sources() -> list[Sample]:
+            found: list[Sample] = json.loads(get(f"{control.url}/snapshot.json")[1])["sources"]
+            return found
+
+        wait_until(lambda: sum(each["connections"]["served"] for each in sources()) == 20)
+        assert len({each["process"] for each in sources()}) == 2
+        assert sum(each["responses"]["total"] for each in sources()) == 20
+        steps = json.loads(get(f"{control.url}/steps.json?seconds=0.001")[1])["sources"]
+        assert len(steps) == 2
+        assert all(each["lanes"] for each in steps)
