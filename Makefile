@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help compare lab scale waiting hostile speed threads regress steps fuzz test check coverage clean
+.PHONY: help compare lab scale waiting hostile speed threads regress steps watching fuzz docs test check coverage clean
 
 help:
 	@echo "make compare   the models side by side under real HTTP load: a page with figures, and what they say (3 minutes)"
@@ -17,7 +17,9 @@ help:
 	@echo "               (6 minutes; needs wrk)"
 	@echo "make regress   is the working tree slower than HEAD? make regress A=v1 B=v2 compares two commits (3 minutes)"
 	@echo "make steps     the steps of a request one by one, without a network (10 seconds)"
+	@echo "make watching  what it costs a server to be watched: CPU for each request (3 minutes; needs wrk)"
 	@echo "make fuzz      made-up bytes at everything that reads clients, proxies and handlers (6 minutes; Linux on x86-64)"
+	@echo "make docs      the site of the documentation, into site/ (10 seconds); make docs ARGS=serve shows it while you write"
 	@echo "make test      everything a change must pass: ruff, mypy --strict, pytest"
 	@echo "make check     ruff and mypy only"
 	@echo "make coverage  the tests again, with the lines and branches they miss"
@@ -50,8 +52,16 @@ regress: $(VENV)/test
 steps: $(VENV)/test
 	@$(BIN)/python -m bench steps $(ARGS)
 
+watching: $(VENV)/test
+	@$(BIN)/python -m bench watching $(ARGS)
+
 fuzz: $(VENV)/fuzz
 	@$(BIN)/python -m fuzz $(ARGS)
+
+# The theme announces in a box that it is kept up until May 2027, and that its successor reads the same mkdocs.yml.
+docs: $(VENV)/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
+	@$(if $(ARGS),,echo "site/index.html is the entrance (its search wants a server: make docs ARGS=serve)")
 
 # A process of pytest for each core: half of the tests wait for a clock or a client most of the time.
 test: check
@@ -66,11 +76,11 @@ coverage: $(VENV)/test
 	@$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build *.egg-info bench/results fuzz/findings
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build site *.egg-info bench/results fuzz/findings
 	find . -name __pycache__ -type d -exec rm -rf {} +
 
 # One environment; each stamp says which extra of pyproject.toml is installed in it.
-$(VENV)/test $(VENV)/bench $(VENV)/peers $(VENV)/fuzz: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
+$(VENV)/test $(VENV)/bench $(VENV)/peers $(VENV)/fuzz $(VENV)/docs: $(VENV)/%: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing what '$*' needs into $(VENV) (once; under a minute)..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -157,14 +157,19 @@ class LoneExchange(Exchange):
         offload = connection.offload
         connection.stream.waits = True  # while the handler has it
         if offload is None:
-            connection.record("H", (self.method, self.target))
+            if connection.lane is not None:
+                connection.record("H", (self.method, self.target))
             response = self._handle()
             return End.DETACHED if self._detached else self._respond(response)
         self._step = LoneExchange._collect
-        connection.record("Q")  # before: then all of it, its lane too, is the job's
+        lane = connection.lane
+        if lane is not None:  # before: then all of it is the job's, which has a lane of its own
+            connection.record("Q")
+            connection.lane = None
         try:
             self._job = offload.submit(_Job(self, connection.service.handler))
         except Exception as error:
+            connection.lane = lane
             return self._respond(self._cannot_run(error))
         # From here on all of it is the job's, until that is done. Nothing is touched here but this:
         self._job.add_done_callback(functools.partial(_tell, connection))

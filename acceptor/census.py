@@ -13,7 +13,7 @@ import mmap
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 from acceptor.settings import Limits
@@ -203,6 +203,11 @@ class SharedCompliance(Compliance):
     def __init__(self, allowed: Iterable[Violation], tally: Tally, number: int) -> None:
         super().__init__(allowed)
         self._row = tally.row(number)
+
+    @property
+    def counts(self) -> Mapping[Violation, int]:
+        counts = self._row[_VIOLATIONS:]
+        return {violation: count for violation, count in zip(Violation, counts, strict=True) if count}
 
     def _count_locked(self, violation: Violation) -> None:
         self._row[_VIOLATIONS + list(Violation).index(violation)] += 1

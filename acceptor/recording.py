@@ -34,7 +34,7 @@ from acceptor.registry import Registry
 if TYPE_CHECKING:
     from acceptor.run import Run
 
-__all__ = ["LETTERS", "STATES", "Lane", "RecordedSteps", "Recording", "Step"]
+__all__ = ["LETTERS", "MOST_STEPS", "STATES", "Lane", "RecordedSteps", "Recording", "Step"]
 
 STATES = {
     "S": "starting",
@@ -78,7 +78,7 @@ LETTERS = {
 Step: TypeAlias = tuple[float, str, int, Any]
 """(time.monotonic(), state from then on, number of the connection or 0, about: see `STATES`)."""
 
-_STEPS = 100_000
+MOST_STEPS = 100_000
 """Kept of each lane; the oldest are forgotten."""
 
 
@@ -89,7 +89,7 @@ class Lane:
 
     def __init__(self, thread: threading.Thread) -> None:
         self.thread = thread
-        self.steps: deque[Step] = deque(maxlen=_STEPS)
+        self.steps: deque[Step] = deque(maxlen=MOST_STEPS)
         self.step = self.steps.append
         """Write a step."""
 
@@ -167,7 +167,11 @@ class RecordedSteps:
     def accept(self, timeout: float | None = None) -> Connection | None:
         lane = self._lane()
         lane.step((monotonic(), "A", 0, None))
-        connection = self._run.accept(timeout)
+        try:
+            connection = self._run.accept(timeout)
+        except TimeoutError:
+            lane.step((monotonic(), "_", 0, None))
+            raise
         if connection is None:
             lane.step((monotonic(), "X", 0, None))
         else:

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -23,7 +23,7 @@ from acceptor.registry import CLOSING, WAITING, Registry
 from acceptor.service import Service
 from acceptor.settings import TICK
 from acceptor.signals import SIGNALS_EVERY
-from acceptor.violations import ProtocolError
+from acceptor.violations import ProtocolError, Violation
 from acceptor.watcher import Watcher
 from taskmaster.base import AcceptorSteps, StopPhase, Taskmaster, TaskmasterBusyError
 
@@ -67,7 +67,9 @@ class Run:
         self._watcher: Watcher
         self._name = ""
         self._records = threading.Lock()
-        """Held for a moment by who begins to record: there is one recording at a time."""
+        """Held for a moment by who begins to record, or ends: there is one recording at a time."""
+        self._over = False
+        """It has been stopped, or never came up."""
         self._hurry: SimpleQueue[None] = SimpleQueue()
         """Not empty: `stop` is to cut what is left. Its `put` may be called by a signal handler, unlike Event.set."""
         registry.open(True)
@@ -182,8 +184,9 @@ class Run:
     def _process(self, connection: Connection, go_on: Callable[[], bool] | None = None, alone: bool = False,
                  offload: Executor | None = None) -> bool:
         """Whether it is to be parked."""
-        if not self._registry.begin(connection):
-            return False  # it waited for a thread past the deadline: `stop` answers it, or has done so
+        if not self._registry.begin(connection):  # it waited for a thread past the deadline: `stop` answers it
+            self._record_end(connection, _CLOSE)
+            return False
         end = _CLOSE
         try:
             end = connection.serve(go_on, alone=alone, offload=offload)
@@ -192,11 +195,16 @@ class Run:
         finally:
             if end is not _PARK:
                 self._part(connection, end)
-            lane = connection.lane
-            if lane is not None and lane.thread is threading.current_thread():  # else it is a job's by now
-                connection.lane = None
-                lane.step((time.monotonic(), "_", connection.number, _ENDS[end]))
+            if connection.lane is not None:
+                self._record_end(connection, end)
         return end is _PARK
+
+    def _record_end(self, connection: Connection, end: End) -> None:
+        """If somebody records: the calling thread has nothing more to do with it for now."""
+        lane = connection.lane
+        if lane is not None and lane.thread is threading.current_thread():  # else it is a job's by now
+            connection.lane = None
+            lane.step((time.monotonic(), "_", connection.number, _ENDS[end]))
 
     def _part(self, connection: Connection, end: End) -> None:
         """The calling thread has served `connection` to its end."""
@@ -252,6 +260,16 @@ class Run:
         """Connections of this process, accepted and not yet closed."""
         return len(self._registry)
 
+    @property
+    def refused_count(self) -> int:
+        """Connections of this process that were refused because of Limits: no taskmaster saw them."""
+        return self._registry.refused
+
+    @property
+    def violations(self) -> Mapping[Violation, int]:
+        """Of HTTP, seen in this process."""
+        return self._service.compliance.counts
+
     def attended(self) -> list[tuple[Connection, int]]:
         """The connections that are not parked, each with the ident of the thread that has it, or 0, or less."""
         return self._registry.attended()
@@ -260,6 +278,8 @@ class Run:
         """Record what is done by `steps`, which are this run's. RuntimeError if somebody records already."""
         recording = Recording(functools.partial(self._record_no_more, steps))
         with self._records:
+            if self._over:
+                raise RuntimeError(f"{self._name} has been stopped: there is nothing to record; start() it first")
             if self._service.recording is not None:
                 raise RuntimeError(f"{self._name} is being recorded already; stop() that recording first")
             self._service.recording = recording
@@ -268,11 +288,14 @@ class Run:
         return recording
 
     def _record_no_more(self, steps: Steps, recording: Recording) -> None:
-        if steps.run is self:  # else it has been stopped, and started again, meanwhile
-            steps.take(self)
-        self._service.recording = None
-        for connection, _ in self._registry.items():
-            connection.lane = None
+        with self._records:
+            if self._service.recording is not recording:  # another thread has stopped it too
+                return
+            if steps.run is self:  # else the server has been stopped, and started again, meanwhile
+                steps.take(self)
+                for connection, _ in self._registry.items():
+                    connection.lane = None
+            self._service.recording = None
 
     def stop(self, deadline: float, leave: float, *, spare: float = 2 * _LOOK) -> StopReport:
         """What `Acceptor.stop` does; seconds, all.
@@ -361,6 +384,7 @@ class Run:
 
     def _close_everything(self) -> None:
         """Answer whoever still waits for a thread, and give everything back to the system."""
+        self._over = True
         while (accepted := self._listener.take_drained()) is not None:
             self._admit(accepted)
         while self._registry.unpark_any(True) is not None:
@@ -394,6 +418,8 @@ class Steps:
     """The steps of `taskmaster.base.AcceptorSteps`, for whoever has a run: any number of threads at once."""
 
     _run: Run
+    _taken: Run | RecordedSteps
+    """Who takes the steps: `_run`, or while it is recorded, what records it."""
 
     @property
     def run(self) -> Run | None:
@@ -413,8 +439,9 @@ class Steps:
         """The steps are those of `run` from now on; before, there are none.
 
         As attributes, so that each is one call, and not two: they are taken for every request. What a subclass, or
-        somebody else's attribute, does instead stays.
+        somebody else's attribute, does instead stays; its super() is those of `run` too.
         """
+        self._taken = run
         for step in _STEPS:
             own = vars(self).get(step)
             of_a_run = own is None or isinstance(getattr(own, "__self__", None), (Run, RecordedSteps))
@@ -422,25 +449,25 @@ class Steps:
                 setattr(self, step, getattr(run, step))
 
     def accept(self, timeout: float | None = None) -> Connection | None:
-        return self._run.accept(timeout)
+        return self._taken.accept(timeout)
 
     def process_connection(self, connection: Connection) -> None:
-        self._run.process_connection(connection)
+        self._taken.process_connection(connection)
 
     def process_until_idle(self, connection: Connection, go_on: Callable[[], bool]) -> bool:
-        return self._run.process_until_idle(connection, go_on)
+        return self._taken.process_until_idle(connection, go_on)
 
     def process_without_waiting(self, connection: Connection, offload: Executor | None) -> bool:
-        return self._run.process_without_waiting(connection, offload)
+        return self._taken.process_without_waiting(connection, offload)
 
     def park(self, connection: Connection) -> bool:
-        return self._run.park(connection)
+        return self._taken.park(connection)
 
     def refuse(self, connection: Connection) -> None:
-        self._run.refuse(connection)
+        self._taken.refuse(connection)
 
     def abandon(self, connection: Connection) -> None:
-        self._run.abandon(connection)
+        self._taken.abandon(connection)
 
 
 _STEPS = ("accept", "process_connection", "process_until_idle", "process_without_waiting", "park", "refuse", "abandon")

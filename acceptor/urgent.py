@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from acceptor.framing import plan
 from acceptor.messages import Headers, Request, Response
-from acceptor.violations import ProtocolError
+from acceptor.violations import Compliance, ProtocolError
 
 if TYPE_CHECKING:
     from acceptor.connection import Connection
@@ -69,7 +69,8 @@ def peek(connection: Connection) -> bytes | None:
 def urgent_answer(connection: Connection, data: bytes, urgent: Urgent) -> Answer | None:
     """What `urgent` answers to the request that `data`, from `peek`, begins with; None if it is not urgent."""
     service = connection.service
-    wire = service.make_wire(service.limits, service.compliance)
+    # Whoever serves it counts what is wrong with it; and this may be looked at again and again.
+    wire = service.make_wire(service.limits, Compliance(service.compliance.allowed))
     try:
         wire.receive(data)
         head = wire.next_head()

@@ -42,6 +42,7 @@ _MAX_FIELDS = 1000
 def easy_handler(function: RouteHandler, *, form_limit: int = FORM_LIMIT) -> Handler:
     """A handler that calls `function` with its parameters taken from the request. See the module.
 
+    function: takes any of the parameters that the module lists, and returns what a handler returns.
     form_limit: bytes of form that are read, at least 1.
 
     TypeError if a parameter cannot be filled (no annotation, or one that is not in the list), or if `function` is not

@@ -49,8 +49,9 @@ def echo(request: Request) -> Response:
 def delay(seconds: float) -> Handler:
     """A handler that sleeps for `seconds` and then answers as `hello` does.
 
-    The sleep releases the GIL, as waiting for I/O does. TypeError or ValueError if `seconds` is not a number above 0
-    and up to 3600.
+    seconds: a number above 0 and up to 3600; TypeError or ValueError for anything else.
+
+    The sleep releases the GIL, as waiting for I/O does.
     """
     duration = _duration("delay", seconds)
 
@@ -65,9 +66,10 @@ def delay(seconds: float) -> Handler:
 def spin(seconds: float) -> Handler:
     """A handler that burns `seconds` of CPU time of its thread, in Python code, and then answers as `hello` does.
 
+    seconds: a number above 0 and up to 3600; TypeError or ValueError for anything else.
+
     It never gives the GIL up by itself; like any Python code it loses it to a waiting thread after
-    `sys.getswitchinterval()`. It burns a few microseconds more than was asked for. TypeError or ValueError if
-    `seconds` is not a number above 0 and up to 3600.
+    `sys.getswitchinterval()`. It burns a few microseconds more than was asked for.
     """
     duration = _duration("spin", seconds)
 

@@ -28,10 +28,11 @@ class LimitedTaskmasterContract(TaskmasterContract):
                 refused = acceptor.connect(7)
                 acceptor.settle(refused, "refused")
                 now = taskmaster.snapshot()
-                assert (now.threads[ThreadState.SERVING], now.queued, now.refused) == (serving, waiting, 7), now
+                assert (now.threads[ThreadState.SERVING], now.queued, now.refused) == (serving, waiting, 7), (
+                    f"{serving} are being served, {waiting} wait, 7 have been refused; the books say {now}")
                 acceptor.finish_all()
                 acceptor.settle(admitted, "processed")
-                assert acceptor.peak == serving
+                assert acceptor.peak == serving, f"{acceptor.peak} were served at once, not {serving}"
 
     def test_limits_hold_while_clients_come_and_go(self) -> None:
         with running(self.make_limited(4, 3)) as (acceptor, taskmaster):
@@ -46,10 +47,11 @@ class LimitedTaskmasterContract(TaskmasterContract):
         with running(self.make_limited(3, None)) as (acceptor, taskmaster):
             connections = acceptor.connect(10)
             acceptor.wait_until(lambda: acceptor.count("processing") == 3, "3 to be served", taskmaster.snapshot)
-            assert acceptor.count("queued") == 7, acceptor.connections
+            assert acceptor.count("queued") == 7, (
+                f"3 of 10 are served, so 7 must not have been accepted; the taskmaster has {taskmaster.snapshot()}")
             acceptor.finish_all()
             acceptor.settle(connections, "processed")
-            assert taskmaster.snapshot().refused == 0
+            assert taskmaster.snapshot().refused == 0, taskmaster.snapshot()
 
     def test_refusing_makes_no_thread(self) -> None:
         with running(taskmaster := self.make_limited(1, 0)) as (acceptor, _):

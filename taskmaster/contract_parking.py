@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from taskmaster.base import Connection, Taskmaster, ThreadState
 from taskmaster.contract_serving import TaskmasterContract
-from taskmaster.contract_tools import audit, balances, running
+from taskmaster.contract_tools import audit, balances, end, running
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor, ScriptedConnection
 
 __all__ = ["ParkingTaskmasterContract"]
@@ -134,7 +134,7 @@ class ParkingTaskmasterContract(TaskmasterContract):
         with running(self.make_parking(4, None)) as (acceptor, taskmaster):
             def all_served() -> bool:
                 now = taskmaster.snapshot()
-                assert balances(now), str(now)
+                assert balances(now), f"the books do not balance: {now}"
                 return now.served == len(acceptor.connections)
 
             for _ in range(10):
@@ -232,8 +232,8 @@ class ParkingTaskmasterContract(TaskmasterContract):
             acceptor.wait_until(lambda: acceptor.count("processing") == 4, "4 to be served", taskmaster.snapshot)
             assert taskmaster.shutdown(0.0), "threads are serving"
             acceptor.finish_all()
-            assert not taskmaster.shutdown(PATIENCE)
-            assert [c.state for c in connections] == ["processed"] * 20
+            end(taskmaster)
+            assert all(c.state == "processed" for c in connections), connections
             assert all((c.history["parked"], c.history["ready"], c.history["processing"]) == (1, 1, 2)
                        for c in connections)
             assert acceptor.peak <= 4, f"{acceptor.peak} were served at once"
@@ -254,7 +254,7 @@ class ParkingTaskmasterContract(TaskmasterContract):
                                     "all to be idle once more", taskmaster.snapshot)
                 assert taskmaster.shutdown(0.0), "threads are serving"
                 acceptor.finish_all()
-                assert not taskmaster.shutdown(PATIENCE)
+                end(taskmaster)
                 assert all((c.state, c.history["parked"], c.history["processing"]) == ("processed", 0, 2)
                            for c in connections), [c.history for c in connections]
 
@@ -267,7 +267,7 @@ class ParkingTaskmasterContract(TaskmasterContract):
             with gate_before_park(acceptor, 1):
                 serving.idle()
             acceptor.finish_all()
-            assert not taskmaster.shutdown(PATIENCE)
+            end(taskmaster)
             assert (first.state, second.state) == ("processed", "processed")
             assert acceptor.peak == 1, f"{acceptor.peak} were served at once"
 

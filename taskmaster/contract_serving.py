@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from taskmaster.base import Connection, Taskmaster, ThreadState
-from taskmaster.contract_tools import audit, balances, before_each, running, shut_down
+from taskmaster.contract_tools import audit, balances, before_each, end, running, shut_down
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
 
 __all__ = ["TaskmasterContract"]
@@ -34,8 +34,8 @@ class TaskmasterContract:
                 connections = acceptor.connect(10, finished=True)
                 acceptor.settle(connections, "processed")
             assert all(connection.history["processing"] == 1 for connection in acceptor.connections)
-        snapshot = taskmaster.snapshot()
-        assert (snapshot.accepted, snapshot.served, snapshot.refused) == (100, 100, 0), snapshot
+        now = taskmaster.snapshot()
+        assert (now.accepted, now.served, now.refused) == (100, 100, 0), f"100 have been served; the books say {now}"
 
     def test_a_connection_in_progress_does_not_keep_another_waiting(self) -> None:
         with running(self.make_taskmaster()) as (acceptor, _):
@@ -47,7 +47,7 @@ class TaskmasterContract:
             second.wait_for(self.in_progress)
             second.finish()
             second.wait_for("processed")
-            assert first.state == (self.in_progress if self.concurrent else "processed")
+            assert first.state == (self.in_progress if self.concurrent else "processed"), first
 
     def test_no_connection_can_end_a_thread(self) -> None:
         with running(self.make_taskmaster()) as (acceptor, taskmaster):
@@ -93,7 +93,7 @@ class TaskmasterContract:
         with running(self.make_taskmaster()) as (acceptor, taskmaster):
             def all_served() -> bool:
                 now = taskmaster.snapshot()
-                assert balances(now), str(now)
+                assert balances(now), f"the books do not balance: {now}"
                 return now.served == len(acceptor.connections)
 
             for _ in range(10):
@@ -125,10 +125,12 @@ class TaskmasterContract:
             (connection,) = acceptor.connect()
             connection.wait_for(self.in_progress)
             now = taskmaster.snapshot()
-            assert (now.threads[ThreadState.SERVING] + now.parked, now.accepted, now.served) == (1, 1, 0), now
+            assert (now.threads[ThreadState.SERVING] + now.parked, now.accepted, now.served) == (1, 1, 0), (
+                f"one connection is being served; the books say {now}")
             connection.finish()
         now = taskmaster.snapshot()
-        assert (now.thread_count, now.queued, now.accepted, now.served, now.refused) == (0, 0, 1, 1, 0), now
+        assert (now.thread_count, now.queued, now.accepted, now.served, now.refused) == (0, 0, 1, 1, 0), (
+            f"one connection has been served, and all has ended; the books say {now}")
 
     # Starting and stopping.
 
@@ -136,8 +138,8 @@ class TaskmasterContract:
         before = set(threading.enumerate())
         with running(self.make_taskmaster()) as (acceptor, _):
             acceptor.settle(acceptor.connect(10, finished=True), "processed")
-        assert set(threading.enumerate()) == before
-        assert not any(thread.is_alive() for thread in acceptor.threads)
+        assert set(threading.enumerate()) == before, f"more threads than before: {threading.enumerate()}"
+        assert not any(thread.is_alive() for thread in acceptor.threads), acceptor.threads
 
     def test_shutdown_waits_for_what_is_in_progress(self) -> None:
         with running(self.make_taskmaster()) as (acceptor, taskmaster):
@@ -148,8 +150,8 @@ class TaskmasterContract:
             assert connection.thread is not None
             assert connection.thread.name in late, f"{connection.thread.name} still serves, shutdown() named {late}"
             connection.finish()
-            assert not taskmaster.shutdown(PATIENCE)
-            assert connection.state == "processed"
+            end(taskmaster)
+            assert connection.state == "processed", connection
 
     def test_shutdown_is_back_at_its_deadline_even_if_no_connection_ever_ends(self) -> None:
         deadline, moment = 0.3, 2.0  # ten threads, each with the deadline for itself, would take longer
@@ -164,15 +166,16 @@ class TaskmasterContract:
         with running(self.make_taskmaster()) as (acceptor, taskmaster):
             acceptor.close()
             for _ in range(3):
-                assert not taskmaster.shutdown(PATIENCE)
+                end(taskmaster)
 
     def test_what_was_queued_is_still_served_after_the_stop(self) -> None:
         with running(self.make_taskmaster()) as (acceptor, taskmaster):
             acceptor.settle(acceptor.connect(1, finished=True), "processed")
             queued = acceptor.connect(10, finished=True)
             acceptor.close()
-            assert not taskmaster.shutdown(PATIENCE)
-            assert [connection.state for connection in queued] == ["processed"] * 10
+            end(taskmaster)
+            assert all(connection.state == "processed" for connection in queued), (
+                f"10 had arrived before the stop, and must be served: {queued}; {taskmaster.snapshot()}")
 
     def test_shutdown_on_one_of_its_own_threads_is_refused(self) -> None:
         errors: list[BaseException] = []
@@ -219,7 +222,7 @@ class TaskmasterContract:
         taskmaster.start_thread = start_thread  # type: ignore[method-assign]
         with running(taskmaster) as (acceptor, _):
             acceptor.settle(acceptor.connect(10, finished=True), "processed")
-        assert acceptor.threads <= set(started)
+        assert acceptor.threads <= set(started), f"not from start_thread(): {acceptor.threads - set(started)}"
         assert all(ScriptedAcceptor.name in thread.name for thread in started), "names say whose threads they are"
 
     def test_nothing_is_left_behind_when_no_thread_can_be_started(self) -> None:
@@ -243,10 +246,11 @@ class TaskmasterContract:
             except RuntimeError:
                 pass
             acceptor.close()
-            assert not taskmaster.shutdown(PATIENCE)
-            now = taskmaster.snapshot()
+            late, now = taskmaster.shutdown(PATIENCE), taskmaster.snapshot()
+            assert not late, (f"threads that could be started: {possible}, so execute_acceptor() has failed; and then "
+                              f"{', '.join(late)} did not end: {now}")
             assert now.thread_count == 0, now
-            assert balances(now), now
+            assert balances(now), f"the books do not balance: {now}"
 
     def test_a_connection_whose_thread_cannot_be_started_is_processed_or_refused_all_the_same(self) -> None:
         for error, too_late in ((RuntimeError("can't start new thread"), False), (SystemExit(1), False),

@@ -11,7 +11,7 @@ from typing import Any
 from taskmaster.base import Snapshot, Taskmaster, ThreadState
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
 
-__all__ = ["audit", "balances", "before_each", "running", "shut_down"]
+__all__ = ["audit", "balances", "before_each", "end", "running", "shut_down"]
 
 
 @contextmanager
@@ -30,15 +30,26 @@ def running(taskmaster: Taskmaster, acceptor: ScriptedAcceptor | None = None
         acceptor.finish_all()
         late = taskmaster.shutdown(PATIENCE)
     now = taskmaster.snapshot()
-    assert not late, f"these threads did not end: {late}; {now}"
+    assert not late, _did_not_end(late, now)
     assert "died" not in now.shrunk, ("a thread died, or ended its loop without leave(reason): "
                                       f"{now.shrunk}; see the log")
-    assert (now.thread_count, now.queued, now.parked) == (0, 0, 0), now
-    assert balances(now), now
+    assert (now.thread_count, now.queued, now.parked) == (0, 0, 0), f"after the stop nothing must be left: {now}"
+    assert balances(now), f"the books do not balance: {now}"
     assert not acceptor.complaints, acceptor.complaints
     for connection in acceptor.connections:
         ends = {state: connection.history[state] for state in ("processed", "refused", "abandoned")}
         assert sum(ends.values()) == 1, f"{connection.peer} must come to one end, once: {ends}"
+
+
+def end(taskmaster: Taskmaster) -> None:
+    """Shut it down: every thread must end, now that `accept` returns None and no client stays."""
+    late = taskmaster.shutdown(PATIENCE)
+    assert not late, _did_not_end(late, taskmaster.snapshot())
+
+
+def _did_not_end(late: Sequence[str], now: Snapshot) -> str:
+    more = f" and {len(late) - 3} more" if len(late) > 3 else ""
+    return f"did not end within {PATIENCE:g} s: {', '.join(late[:3])}{more}; {now}"
 
 
 def balances(now: Snapshot) -> bool:

@@ -32,6 +32,8 @@ class ProcessSnapshot:
     """One worker process."""
 
     pid: int
+    number: int
+    """From 0, the lowest that is free when it is forked: so that of one that has ended."""
     state: str
     """"starting", "ready" or "stopping"."""
     started: float
@@ -177,7 +179,7 @@ class Processes:
         """Each, the oldest first."""
         rows = self._rows
         with self._changed:
-            return [ProcessSnapshot(pid=pid, state=STATES[rows.state(row)], started=rows.started(row),
+            return [ProcessSnapshot(pid=pid, number=row, state=STATES[rows.state(row)], started=rows.started(row),
                                     requests=self._acceptor.replica_requests(row), memory=rows.memory(row),
                                     snapshot=snapshot_from(rows.row(row))) for row, pid in rows.in_use()]
 

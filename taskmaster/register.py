@@ -22,18 +22,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, TaskmasterBusyError, ThreadState, logger
 from taskmaster.books import ACCEPTED, CELLS, PARKED, REFUSED, SERVED, Cell, Cells, Decision
 from taskmaster.saturation import cpu_seconds
 
-__all__ = ["Register"]
+__all__ = ["NOT_LOCKED", "Register"]
 
 _DECISIONS = 256
 """How many are kept."""
 _STATES = len(ThreadState)
+NOT_LOCKED = "what ends in _locked is called with self.lock held: `with self.lock:`"
+"""Why an assertion has failed, for whoever writes a model."""
 
 
 class Register(Taskmaster):
@@ -41,6 +44,12 @@ class Register(Taskmaster):
 
     acceptor: AcceptorSteps
     """Set by `begin`, before there is a thread to read it."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = [name for name in vars(cls) if name.startswith("_") and not name.startswith("__")]
+        if taken := [name for name in own if name in vars(Register)]:
+            raise TypeError(f"{cls.__name__}.{taken[0]} would replace a part of the register: give it another name")
 
     accepted, served, refused, parked = Cell(ACCEPTED), Cell(SERVED), Cell(REFUSED), Cell(PARKED)
     """Connections, as in `Snapshot`."""
@@ -107,6 +116,15 @@ class Register(Taskmaster):
         with self.lock:
             return tuple(self._decisions)
 
+    def states(self) -> Mapping[threading.Thread, ThreadState]:
+        """Where each thread is that has begun and has not been joined, the oldest first. A copy; any thread.
+
+        A model may count some as SERVING that are here as they were before: see `RecyclingTaskmaster`.
+        """
+        with self.lock:
+            return {thread: ThreadState(self._states.get(thread.ident or 0, ThreadState.LEAVING))
+                    for thread in self._threads}
+
     def share(self, cells: Cells) -> None:
         """Keep the numbers in `cells` from now on, for another process to read, with `snapshot_from`.
 
@@ -126,7 +144,12 @@ class Register(Taskmaster):
     # The register.
 
     def begin(self, acceptor: AcceptorSteps) -> None:
-        """Take on `acceptor`, with fresh counters. TaskmasterBusyError while it runs another, or threads are left."""
+        """Take on `acceptor`, with fresh counters. For the first line of `execute_acceptor`.
+
+        TaskmasterBusyError while it runs another, or threads are left.
+        """
+        if not hasattr(self, "lock"):
+            raise TypeError(f"{type(self).__name__}.__init__() must call super().__init__() first: it makes the books")
         with self.lock:
             if self._running:
                 raise TaskmasterBusyError(f"this {type(self).__name__} still runs {self.acceptor.name}: "
@@ -146,8 +169,12 @@ class Register(Taskmaster):
 
         reason: why there is one more, in a few words; counted in `Snapshot.grown`, and among the `decisions`.
         state: what it is counted as until its loop says otherwise; SERVING if there is a connection for it already.
+
+        RuntimeError before `begin`.
         """
-        assert self.lock.locked()
+        assert self.lock.locked(), NOT_LOCKED
+        if not self._running:
+            raise RuntimeError("it runs no acceptor; execute_acceptor() must begin with self.begin(acceptor)")
         self.counts[state] += 1
         self._grown[reason] += 1
         self._record_locked(+1, reason)
@@ -186,24 +213,33 @@ class Register(Taskmaster):
         self.start_promised(loop, role)
 
     def enter(self, state: ThreadState) -> None:
-        """The calling thread is in `state` from now on."""
+        """The calling thread is in `state` from now on. RuntimeError if it is not in the register.
+
+        It takes the lock. Where the thread holds that already, it would wait for itself: say `enter_locked` there.
+        """
         with self.lock:
             self.enter_locked(state)
 
     def enter_locked(self, state: int) -> None:
-        assert self.lock.locked()
+        assert self.lock.locked(), NOT_LOCKED
         me, cells = threading.get_ident(), self.cells
-        cells[self._states[me]] -= 1
+        try:
+            before = self._states[me]
+        except KeyError:
+            raise RuntimeError(f"the thread {threading.current_thread().name!r} is not in the register: start it with "
+                               "self.start(loop, role), and do nothing more on it after leave()") from None
+        cells[before] -= 1
         cells[state] += 1
         self._states[me] = state
 
     def state_locked(self) -> ThreadState:
         """The calling thread's state."""
-        assert self.lock.locked()
+        assert self.lock.locked(), NOT_LOCKED
         return ThreadState(self._states[threading.get_ident()])
 
     def leave(self, reason: str) -> None:
-        """The last act of a loop: the calling thread does no more work. The reason is counted in `Snapshot.shrunk`."""
+        """The last act of a loop: the calling thread does no more work. The reason is counted in `Snapshot.shrunk`. It
+        takes the lock, as `enter` does."""
         with self.lock:
             self.leave_locked(reason)
 

@@ -186,7 +186,8 @@ class ScriptedAcceptor:
                 # A short wait in a loop: what changes in a taskmaster notifies nobody here.
                 if self.changed.wait_for(condition, 0.002):
                     return
-        raise AssertionError(f"waited {PATIENCE:g} s without success for {what}. {show()} {self.connections}")
+        said = f" {show()};" if show is not str else ""
+        raise AssertionError(f"waited {PATIENCE:g} s without success for {what};{said} {self._clients()}")
 
     def count(self, *states: str) -> int:
         """How many connections are in one of `states`."""
@@ -287,6 +288,13 @@ class ScriptedAcceptor:
         with self.changed:
             if connection.state == "accepted":
                 self._move(connection, "abandoned")
+
+    def _clients(self) -> str:
+        """What has become of them: each, or of many how many."""
+        if len(self.connections) <= 12:
+            return str(self.connections)
+        states = Counter(connection.state for connection in self.connections)
+        return "clients: " + ", ".join(f"{count} {state}" for state, count in states.items())
 
     def count_locked(self, state: str) -> int:
         return sum(connection.state == state for connection in self.connections)

@@ -23,7 +23,7 @@ from typing import Literal
 from taskmaster.arguments import one_of
 from taskmaster.base import AcceptorSteps, Connection, logger
 from taskmaster.books import ACCEPTED, PARKED, SERVED, SERVING
-from taskmaster.register import Register
+from taskmaster.register import NOT_LOCKED, Register
 
 __all__ = ["DEFAULT_IDLE", "Idle", "Inline", "ThreadedTaskmaster"]
 
@@ -99,7 +99,7 @@ class ThreadedTaskmaster(Register):
 
     def count_in_locked(self, connection: Connection) -> None:
         """`connection` has come from `accept`. The caller sees, in the same breath, where it is from now on."""
-        assert self.lock.locked()
+        assert self.lock.locked(), NOT_LOCKED
         if connection.resumed:
             self.cells[PARKED] -= 1  # as self.parked, at half the price: this is done for every request
             self._uncounted.pop(connection, None)
@@ -108,7 +108,7 @@ class ThreadedTaskmaster(Register):
 
     def count_out_locked(self, idle: bool) -> None:
         """The calling thread is done with its connection, as `process` said, and leaves SERVING in the same breath."""
-        assert self.lock.locked()
+        assert self.lock.locked(), NOT_LOCKED
         self.cells[PARKED if idle else SERVED] += 1
 
     def process(self, connection: Connection) -> bool:

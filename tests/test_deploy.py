@@ -34,7 +34,8 @@ from tests.restarts.cases import HOSTS
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text()
+DEPLOYMENT = "\n".join(page.read_text() for page in (ROOT / "docs" / "deployment.md",
+                                                     *sorted((ROOT / "docs" / "deployment").glob("*.md"))))
 SWITCHING = (ROOT / "docs" / "switching.md").read_text()
 HAPROXY, NGINX_CONF, SERVICE, SOCKET, CONTAINER = (
     (DEPLOY / name).read_text()

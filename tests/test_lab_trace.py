@@ -1,4 +1,4 @@
-"""`bench trace`: what is recorded, exactly; what follows from it; and that whatever comes of it is a trace."""
+"""`bench trace`, and `watching.trace`: what follows from what is recorded, and that whatever comes of it is a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
-from time import perf_counter_ns
+from time import monotonic_ns
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,236 +19,54 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acceptor import Acceptor
+from acceptor.recording import STATES, Step
+from bench.children import running
 from bench.clients.load import Load
 from bench.clients.result import Result
 from bench.models import MODELS
 from bench.subjects import Setup
-from bench.trace import recorder as trace_recorder
 from bench.trace import run as trace
-from bench.trace import server as trace_server
-from bench.trace import steps as trace_steps
-from bench.trace.chrome import events_of, write_json
-from bench.trace.lanes import Trace
-from bench.trace.phases import draw_phases
-from bench.trace.picture import draw
-from bench.trace.recorder import STATES, Recorder
-from bench.trace.run import Asked, Traced, record, run_trace, sentences, traced_command
-from bench.trace.steps import TracedSteps
-from bench.trace.tracks import Event, Interval, Numbers, Serving, Track, read
-from handlers import delay, hello
-from taskmaster import (
-    EventLoopTaskmaster,
-    PooledTaskmaster,
-    RecyclingTaskmaster,
-    SingleThreadedTaskmaster,
-    Taskmaster,
-    ThreadPerConnectionTaskmaster,
-)
-from taskmaster.scripted import PATIENCE, ScriptedAcceptor
-
-# What is recorded: every step of a script, and nothing else.
-
-
-class Script:
-    """A taskmaster that is recorded, with an acceptor that does what the test says."""
-
-    def __init__(self, taskmaster: Taskmaster) -> None:
-        self.recorder = Recorder()
-        self.acceptor = ScriptedAcceptor()
-        self.taskmaster = taskmaster
-        trace_steps.trace(taskmaster, self.recorder)
-        taskmaster.execute_acceptor(self.acceptor)
-
-    def end(self, folder: Path) -> dict[str, Track]:
-        """Stop it; the tracks by their roles, of which there is one each."""
-        self.acceptor.close()
-        assert not self.taskmaster.shutdown(PATIENCE)
-        assert not self.acceptor.complaints
-        self.recorder.write(folder)
-        tracks = read(folder)
-        assert len({track.role for track in tracks}) == len(tracks)
-        return {track.role: track for track in tracks}
+from bench.trace.phases import draw_phases, phases_us
+from bench.trace.run import Asked, Traced, read, record, run_trace, sentences, traced_command
+from bench.trace.server import Recorder
+from handlers import hello
+from taskmaster import EventLoopTaskmaster, Taskmaster
+from tests.test_recording import check_lanes
+from watching import LocalSource
+from watching.messages import LaneSteps, Steps
+from watching.trace import Trace, chrome_trace, tracks_of
+from watching.trace import tracks as trace_tracks
+from watching.trace.chrome import events_of, write_json
+from watching.trace.picture import COLOURS, draw
+from watching.trace.tracks import Event, Interval, Numbers, Serving, Track
 
 
 def states(track: Track) -> str:
     return "".join(event.state for event in track.events)
 
 
-def connections(track: Track, state: str) -> list[int]:
-    return [event.connection for event in track.events if event.state == state]
-
-
-def test_a_pool_hands_a_connection_from_one_thread_to_another(tmp_path: Path) -> None:
-    script = Script(PooledTaskmaster(threads=1, idle="hold"))
-    client = script.acceptor.connect()[0]
-    client.wait_for("processing")
-    client.finish()
-    client.wait_for("processed")
-    tracks = script.end(tmp_path)
-    assert states(tracks["accept"]) == "S_AQAX."
-    assert states(tracks["worker"]) == "S_R_."
-    assert connections(tracks["accept"], "Q") == connections(tracks["worker"], "R") == [id(client)]
-
-
-def test_a_recycled_thread_keeps_what_it_has_accepted(tmp_path: Path) -> None:
-    script = Script(RecyclingTaskmaster(standby=1, max_thread_count=1, idle="hold"))
-    clients = script.acceptor.connect(2, finished=True)
-    script.acceptor.settle(clients, "processed")
-    [track] = script.end(tmp_path).values()
-    assert states(track) == "S_AQR_AQR_AX."
-    assert connections(track, "R") == [id(client) for client in clients]
-
-
-def test_a_thread_for_each_connection_starts_when_it_is_asked_for(tmp_path: Path) -> None:
-    script = Script(ThreadPerConnectionTaskmaster())
-    client = script.acceptor.connect(1, finished=True)[0]
-    client.wait_for("processed")
-    tracks = script.end(tmp_path)
-    accepting, worker = tracks["accept"], tracks["worker"]
-    assert states(accepting) == "S_AQAX."
-    assert states(worker) == "S_R_."
-    [accepted] = [event.ns for event in accepting.events if event.state == "Q"]
-    assert worker.begin > accepted
-
-
-def test_the_single_thread_does_all(tmp_path: Path) -> None:
-    script = Script(SingleThreadedTaskmaster())
-    script.acceptor.connect(1, finished=True)[0].wait_for("processed")
-    assert states(script.end(tmp_path)["single"]) == "S_AQR_AX."
-
-
-def test_a_connection_is_parked_and_comes_back(tmp_path: Path) -> None:
-    script = Script(EventLoopTaskmaster())
-    client = script.acceptor.connect()[0]
-    client.wait_for("parked")
-    client.finish()
-    client.wait_for("processed")
-    track = script.end(tmp_path)["loop"]
-    assert states(track) == "S_AQR_P_AQR_AX."
-    assert connections(track, "P") == [id(client)]
-
-
-def test_a_connection_that_cannot_be_parked_any_more_is_in_hand_again(tmp_path: Path) -> None:
-    script = Script(RecyclingTaskmaster(standby=1, max_thread_count=1, idle="park"))
-    client = script.acceptor.connect()[0]
-    client.wait_for("processing")
-    script.acceptor.close()
-    client.idle()
-    script.acceptor.wait_until(lambda: client.history["processing"] == 2, "it to be served again")
-    client.finish()
-    assert states(script.end(tmp_path)["recycling"]) == "S_AQR_PQR_AX."
-
-
-def test_a_client_is_refused(tmp_path: Path) -> None:
-    script = Script(PooledTaskmaster(threads=1, queue_size=0))
-    first = script.acceptor.connect()[0]
-    first.wait_for("processing")
-    second = script.acceptor.connect()[0]
-    second.wait_for("refused")
-    first.finish()
-    track = script.end(tmp_path)["accept"]
-    assert states(track) == "S_AQAQC_AX."
-    assert connections(track, "C") == [id(second)]
-
-
-def test_a_client_is_abandoned(tmp_path: Path) -> None:
-    class Wrong(PooledTaskmaster):
-        def handle_incoming_connection(self, connection: Any) -> None:
-            raise ValueError("a bug of mine")
-
-    script = Script(Wrong(threads=1))
-    script.acceptor.connect()[0].wait_for("abandoned")
-    assert states(script.end(tmp_path)["accept"]) == "S_AQC_AX."
-
-
-def test_nothing_comes_in_time(tmp_path: Path) -> None:
-    script = Script(RecyclingTaskmaster(standby=1, max_thread_count=1))
-    script.acceptor.time_out(1)
-    script.acceptor.wait_until(lambda: bool(script.acceptor.accepting), "it to wait again")
-    assert states(script.end(tmp_path)["recycling"]) == "S_A_AX."
-
-
-def test_a_job_goes_to_an_executor_and_comes_back(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as executor:
-        script = Script(EventLoopTaskmaster(offload=executor))
-        with script.acceptor.changed:
-            client = script.acceptor.connect()[0]
-            client.work = lambda: None
-        client.wait_for("parked")
-        script.acceptor.wait_until(lambda: client.turns == 2 and client.state == "parked", "it to have come back")
-        client.finish()
-        client.wait_for("processed")
-    tracks = script.end(tmp_path)
-    assert states(tracks["loop"]) == "S_AQRQ_P_AQR_P_AQR_AX."
-    assert states(tracks["executor"]) == "_R_"
-    assert [event.connection for event in tracks["executor"].events] == [0, id(client), id(client)]
-
-
-def test_what_else_an_acceptor_has_is_there() -> None:
-    acceptor = ScriptedAcceptor()
-    steps = TracedSteps(acceptor, Recorder())
-    assert steps.name == acceptor.name
-    assert steps.connect == acceptor.connect
-    with pytest.raises(AttributeError):
-        _ = steps.nothing_of_the_kind
-
-
-def test_a_step_that_raises_has_an_end() -> None:
-    recorder = Recorder()
-    acceptor = ScriptedAcceptor()
-    steps = TracedSteps(acceptor, recorder)
-    acceptor.connect(1, error=ValueError("a bug of mine"), finished=True)
-    with pytest.raises(ValueError, match="a bug of mine"):
-        steps.process_connection(steps.accept())
-    assert "".join(state for _, state, _ in recorder.lane().events) == "_AQR_"
-
-
-def test_a_lane_forgets_the_oldest_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace_recorder, "MOST_EVENTS", 3)
-    recorder = Recorder()
-    recorder.begin("one")
-    for state in "ABCD":
-        recorder.lane().mark(state)
-    recorder.write(tmp_path)
-    [track] = read(tmp_path)
-    assert (states(track), track.full) == ("BCD", True)
-    assert Trace([track], track.begin - 1, track.begin + 10).full
-    assert not Trace([track], track.begin, track.begin + 10).full
-
-
-def test_threads_that_have_ended_can_be_forgotten(tmp_path: Path) -> None:
-    recorder = Recorder()
-
-    def run() -> None:
-        recorder.begin("another")
-        recorder.end()
-
-    recorder.begin("this one")
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    recorder.forget_the_dead()
-    recorder.write(tmp_path)
-    assert [track.name for track in read(tmp_path)] == ["this one"]
-
-
-def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no recording"):
-        read(tmp_path)
-
-
 # What follows from it: made-up tracks, in which a nanosecond is worth a letter.
 
 
+ABOUT: dict[str, Any] = {"": None, "new": ("192.0.2.1", 4711, 0.002), "back": ("192.0.2.1", 4711, None)}
+
+
 def track(name: str, text: str, process: int = 1) -> Track:
-    """"0S 5_ 9R7": states by when they begin, with the connection."""
-    found = [re.fullmatch(r"(\d+)(\D)(\d*)", word) for word in text.split()]
-    return Track(process, name, [Event(int(each[1]), each[2], int(each[3] or 0)) for each in found if each])
+    """"0S 5_ 9R7 12H7=/a": states by when they begin, with the connection, and what about it: a path, or a word."""
+    events = []
+    for word in text.split():
+        found = re.fullmatch(r"(\d+)(\D)(\d*)=?(\S*)", word)
+        assert found
+        about = ABOUT.get(found[4], found[4])
+        events.append(Event(int(found[1]), found[2], int(found[3] or 0),
+                            ("GET", about) if found[2] == "H" and about else about))
+    return Track(process, name, events)
 
 
 def pool() -> list[Track]:
-    return [track("accept-1", "0S 2_ 4A 10Q7 14A 20Q8 22A"),
-            track("worker-2", "1S 3_ 12R7 14H 20W 24_ 30R8 31H 35W 36_ 40.")]
+    return [track("accept-1", "0S 2_ 4A 10Q7=new 14A 20Q8=new 22A"),
+            track("worker-2", "1S 3_ 12R7 14H7=/a 20W7 24_7=closed 30R8 31H8=/b 35W8 36_8=closed 40.")]
 
 
 def test_a_hand_off_goes_from_thread_to_thread_and_a_wait_is_its_length() -> None:
@@ -261,21 +79,21 @@ def test_a_hand_off_goes_from_thread_to_thread_and_a_wait_is_its_length() -> Non
 
 
 def test_who_serves_what_it_has_accepted_hands_nothing_over() -> None:
-    found = Trace([track("recycling-1", "0_ 1A 5Q7 6R7 9_ 10A 12Q7 15R7 20_")], 0, 30)
+    found = Trace([track("recycling-1", "0_ 1A 5Q7=new 6R7 9_7=parked 10A 12Q7=back 15R7 20_7=closed")], 0, 30)
     assert found.handoffs == []
     assert found.waits == [1, 3]
 
 
 def test_a_job_is_handed_over_and_back_and_then_its_answer_is_written() -> None:
-    loop = track("loop-1", "0A 5Q7 6R7 8Q7 9_ 10P7 11_ 12A 30Q7 31R7 35_")
-    executor = track("ThreadPoolExecutor-0_0", "0_ 15R7 16H 20W 22_7")
+    loop = track("loop-1", "0A 5Q7=new 6R7 8Q7 12A 30Q7=back 31R7 32W7 35_7=closed")
+    executor = track("ThreadPoolExecutor-0_0", "0_ 15R7 16H7=/ 20W7 22_7=done")
     found = Trace([loop, executor], 0, 50)
     assert [(each.source, each.given, each.target, each.taken) for each in found.handoffs] == [
         (loop, 8, executor, 15), (executor, 22, loop, 30)]
     assert found.waits == [1, 7, 1]
-    assert Interval("W", 31, 35) in list(found.intervals(loop))
-    assert [serving.number for serving in found.servings(loop)] == [1, 1]
-    assert list(found.servings(executor)) == [Serving(1, 15, 22)]
+    assert [serving[:2] for serving in found.servings(loop)] == [(7, 6), (7, 31)]
+    assert list(found.servings(executor)) == [Serving(7, 15, 22)]
+    assert [numbers[1:3] for numbers in found.numbers] == [(0, 0), (1, 0), (0, 0), (1, 0), (0, 0), (1, 0), (0, 0)]
 
 
 def test_intervals_are_cut_at_the_edges_and_fill_a_life() -> None:
@@ -283,19 +101,21 @@ def test_intervals_are_cut_at_the_edges_and_fill_a_life() -> None:
     found = Trace(pool(), 13, 33)
     worker = found.tracks[1]
     assert list(found.intervals(worker)) == [
-        Interval("R", 13, 14), Interval("H", 14, 20), Interval("W", 20, 24), Interval("_", 24, 30),
-        Interval("R", 30, 31), Interval("H", 31, 33)]
-    assert list(found.servings(worker)) == [Serving(1, 13, 24), Serving(2, 30, 33)]
+        Interval("R", 13, 14, 7), Interval("H", 14, 20, 7, "GET /a", ("GET", "/a")), Interval("W", 20, 24, 7, "GET /a"),
+        Interval("_", 24, 30, 7, None, "closed"),
+        Interval("R", 30, 31, 8), Interval("H", 31, 33, 8, "GET /b", ("GET", "/b"))]
+    assert list(found.servings(worker)) == [Serving(7, 13, 24), Serving(8, 30, 33)]
     whole = Trace(pool(), 0, 100)
-    assert sum(end - begin for _, begin, end in whole.intervals(whole.tracks[1])) == 39, "from 1 to its end at 40"
+    lived = sum(each.end - each.begin for each in whole.intervals(whole.tracks[1]))
+    assert lived == 39, "from 1 to its end at 40"
     assert whole.shares["H"] == pytest.approx(10 / (100 + 39))
 
 
 def test_the_phases_of_a_request_are_its_share_of_what_all_took() -> None:
-    phases = Trace(pool(), 0, 50).phases_us
+    phases = phases_us(Trace(pool(), 0, 50))
     assert [round(1e3 * us, 3) for us in phases.values()] == [12 / 2, 3 / 2, 10 / 2, 5 / 2]
     nothing = Trace([track("single-1", "0A")], 0, 50)
-    assert nothing.phases_us == {}
+    assert phases_us(nothing) == {}
     drawn = draw_phases({"pool": Trace(pool(), 0, 50), "idle": nothing}, "here and now")
     assert "shorter is better" in drawn
     assert "waits for a thread" in drawn
@@ -307,14 +127,48 @@ def test_counters_say_who_waits_and_how_many_threads_there_are() -> None:
         Numbers(0, 0, 0, 1), Numbers(1, 0, 0, 2), Numbers(10, 1, 0, 2), Numbers(12, 0, 0, 2), Numbers(20, 1, 0, 2),
         Numbers(30, 0, 0, 2), Numbers(40, 0, 0, 1)]
     assert Trace(pool(), 15, 25).numbers == [Numbers(15, 0, 0, 2), Numbers(20, 1, 0, 2)]
-    parked = Trace([track("loop-1", "0A 5Q7 6R7 9P7 10_ 12A 15Q7 16R7 20_ 21C9")], 1, 50)
+    parked = Trace([track("loop-1", "0A 5Q7=new 6R7 9_7=parked 12A 15Q7=back 16R7 20_7=closed 21C9=refused")], 1, 50)
     assert [numbers[1:] for numbers in parked.numbers] == [(0, 0, 1), (1, 0, 1), (0, 0, 1), (0, 1, 1), (1, 0, 1),
                                                            (0, 0, 1)]
 
 
-def test_an_address_that_comes_from_accept_again_is_another_connection() -> None:
-    found = Trace([track("single-1", "0A 1Q7 2R7 3_ 4A 5Q7 6R7 7P7 8_ 9A 10Q7 11R7 12_")], 0, 20)
-    assert [serving.number for serving in found.servings(found.tracks[0])] == [1, 2, 2]
+def test_who_comes_back_and_was_not_seen_before_was_parked_before() -> None:
+    found = Trace([track("loop-1", "5A 6Q7=back 7R7 8_7=closed 9A 10Q8=new 11R8 12_8=closed")], 0, 20)
+    assert [numbers[1:3] for numbers in found.numbers] == [(0, 1), (0, 1), (1, 0), (0, 0), (1, 0), (0, 0)]
+
+
+def test_a_thread_keeps_its_connection_from_request_to_request() -> None:
+    found = Trace([track("single-1", "0A 1Q7=new 2R7 3H7=/a 4R7 5H7 6W7 7K7 8R7 9H7=/b 10W7 11_7=closed")], 0, 20)
+    [single] = found.tracks
+    assert list(found.servings(single)) == [Serving(7, 2, 11)]
+    assert found.requests == 2, "a handler that goes on, its body having come, is no other request"
+    assert [(each.state, each.request) for each in found.intervals(single)][2:] == [
+        ("R", None), ("H", "GET /a"), ("R", "GET /a"), ("H", "GET /a"), ("W", "GET /a"), ("K", None), ("R", None),
+        ("H", "GET /b"), ("W", "GET /b"), ("_", None)]
+
+
+def test_a_recording_that_begins_in_the_middle() -> None:
+    worker = track("worker-1", "5H7=/a 8W7 9_7=closed 20R8 21_8=detached")
+    found = Trace([worker], 0, 30)
+    assert list(found.servings(worker)) == [Serving(7, 5, 9), Serving(8, 20, 21)]
+    assert found.waits == []
+    assert found.handoffs == []
+
+
+def test_a_lane_that_is_full_has_forgotten_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_tracks, "MOST_STEPS", 4)
+
+    def said(count: int) -> Steps:
+        steps: list[Step] = [(1.0 + n, "A", 0, None) for n in range(count)]
+        return Steps(label="x", name="x", model="x", process=1, begin=0.0, end=1e6,
+                     lanes=[LaneSteps(lane=0, thread="accept-1", steps=steps),
+                            LaneSteps(lane=1, thread="worker-2", steps=[])])
+
+    [less] = tracks_of(said(3))
+    assert (less.full, less.begin, states(less)) == (False, 1_000_000_000, "AAA")
+    [full] = tracks_of(said(4))
+    assert Trace([full], full.begin - 1, full.begin + 10).full
+    assert not Trace([full], full.begin, full.begin + 10).full
 
 
 def test_a_hand_off_that_is_not_whole_is_not_drawn() -> None:
@@ -325,7 +179,7 @@ def test_a_hand_off_that_is_not_whole_is_not_drawn() -> None:
 
 
 def test_processes_know_nothing_of_each_others_connections() -> None:
-    found = Trace([track("recycling-1", "0A 5Q7", process=1), track("recycling-1", "0_ 9R7", process=2)], 0, 20)
+    found = Trace([track("recycling-1", "0A 5Q7=new", process=1), track("recycling-1", "0_ 9R7", process=2)], 0, 20)
     assert found.handoffs == []
     assert [row.label for row in found.rows()] == ["1: recycling", "2: recycling"]
 
@@ -340,6 +194,7 @@ def test_threads_that_live_one_after_the_other_share_a_row() -> None:
 def test_what_is_over_or_has_not_begun_is_not_there() -> None:
     tracks = [track("worker-1", "0S 5."), track("worker-2", "7S 9."), track("worker-3", "30S")]
     assert [each.name for each in Trace(tracks, 5, 30).tracks] == ["worker-2"]
+    assert Trace([track("worker-1", "8A 8.")], 0, 30).tracks == [], "of it nothing could be drawn"
 
 
 # The Chrome trace.
@@ -378,11 +233,19 @@ def check(events: Sequence[dict[str, Any]], length_ns: int) -> None:
 
 
 def test_a_trace_of_two_threads() -> None:
-    events = list(events_of("pool-hold", Trace(pool(), 0, 50), 3))
+    events = list(events_of("pool-hold", Trace(pool(), 0, 50), 3, 0))
     check(events, 50)
     assert {"ph": "M", "name": "process_name", "pid": 3, "args": {"name": "pool-hold"}} in events
-    assert {"ph": "X", "pid": 3, "tid": 3002, "name": "handler", "ts": 0.014, "dur": 0.006} in events
-    assert {"ph": "X", "pid": 3, "tid": 3002, "name": "connection 1", "ts": 0.012, "dur": 0.012} in events
+    slices = [{key: event[key] for key in ("tid", "name", "ts", "dur", "args") if key in event}
+              for event in events if event["ph"] == "X"]
+    assert {"tid": 300002, "name": "worker-2", "ts": 0.001, "dur": 0.039} in slices
+    assert {"tid": 300002, "name": "connection 7", "ts": 0.012, "dur": 0.012, "args": {"connection": 7}} in slices
+    assert {"tid": 300002, "name": "handler", "ts": 0.014, "dur": 0.006,
+            "args": {"connection": 7, "request": "GET /a"}} in slices
+    assert {"tid": 300002, "name": "waits for another thread", "ts": 0.024, "dur": 0.006,
+            "args": {"connection": 7, "how it ended": "closed"}} in slices
+    assert {"tid": 300001, "name": "finds it a thread", "ts": 0.01, "dur": 0.004,
+            "args": {"connection": 7, "client": "192.0.2.1:4711", "waited in the kernel, ms": 2.0}} in slices
     assert [event["ts"] for event in events if event["ph"] == "s"] == [0.01, 0.02]
     assert [event["ts"] for event in events if event["ph"] == "f"] == [0.012, 0.03]
 
@@ -393,12 +256,15 @@ def any_tracks(draw_: st.DrawFn) -> list[Track]:
     count = draw_(st.integers(1, 4))
     moments = iter(sorted(draw_(st.sets(st.integers(0, 500), min_size=6 * count, max_size=60))))
     events: list[list[Event]] = [[Event(next(moments), "_", 0)] for _ in range(count)]
+    abouts = {"Q": [None, *ABOUT.values()], "H": [None, ("GET", "/")], "C": ["refused", "abandoned"],
+              "_": [None, "parked", "closed", "detached", "done"]}
     for ns in moments:
+        state = draw_(st.sampled_from("SAQRHWKC_X"))
         events[draw_(st.integers(0, count - 1))].append(
-            Event(ns, draw_(st.sampled_from("SAQRHWKPC_X")), draw_(st.integers(0, 3))))
+            Event(ns, state, draw_(st.integers(0, 3)), draw_(st.sampled_from(abouts.get(state, [None])))))
     for mine in events:
         if draw_(st.booleans()):
-            mine.append(Event(501, ".", 0))
+            mine.append(Event(draw_(st.sampled_from((mine[-1].ns, 501))), ".", 0))
     return [Track(1, f"{draw_(st.sampled_from(('worker', 'accept')))}-{number}", mine)
             for number, mine in enumerate(events)]
 
@@ -407,26 +273,58 @@ def any_tracks(draw_: st.DrawFn) -> list[Track]:
 @given(any_tracks(), st.integers(0, 300), st.integers(1, 300))
 def test_whatever_is_recorded_a_trace_comes_of_it(tracks: list[Track], begin: int, length: int) -> None:
     found = Trace(tracks, begin, begin + length)
-    check(list(events_of("x", found, 1)), length)
+    check(list(events_of("x", found, 1, begin)), length)
     for each in found.tracks:
         life = min(each.end, begin + length) - max(each.begin, begin)
-        assert sum(end - start for _, start, end in found.intervals(each)) == life
+        assert sum(interval.end - interval.begin for interval in found.intervals(each)) == life
     assert not found.tracks or sum(found.shares.values()) == pytest.approx(1)
     assert all(wait >= 0 for wait in found.waits)
     ElementTree.fromstring(draw({"x": found}, "about"))
 
 
+def test_the_trace_of_several_servers_has_one_axis() -> None:
+    def said(label: str, begin: float, lanes: list[LaneSteps]) -> Steps:
+        return Steps(label=label, name="127.0.0.1:8080", model="PooledTaskmaster", process=4242, begin=begin,
+                     end=begin + 1e-3, lanes=lanes)
+
+    accepting = LaneSteps(lane=0, thread="accept-127.0.0.1:8080-1", steps=[
+        (99.0, "A", 0, None), (100.0001, "Q", 7, ("127.0.0.1", 4711, None)), (100.0002, "A", 0, None)])
+    worker = LaneSteps(lane=1, thread="worker-127.0.0.1:8080-2", steps=[
+        (100.00015, "R", 7, None), (100.0003, "H", 7, ("GET", "/report")), (100.0004, ".", 0, None)])
+    found = chrome_trace([said("pool", 100.0, [accepting, worker]), said("127.0.0.1:8080", 100.0005, []),
+                          said("late", 100.0005, [accepting])])
+    found = json.loads(json.dumps(found))
+    events = found["traceEvents"]
+    check(events, 1_500_000)
+    assert found["otherData"]["servers"] == [
+        "pool (127.0.0.1:8080, PooledTaskmaster, process 4242)", "127.0.0.1:8080 (PooledTaskmaster, process 4242)",
+        "late (127.0.0.1:8080, PooledTaskmaster, process 4242)"]
+    [handler] = [event for event in events if event["name"] == "handler"]
+    assert (handler["ts"], handler["dur"]) == (300.0, 100.0)
+    assert handler["args"] == {"connection": 7, "request": "GET /report"}
+    assert [event["ts"] for event in events if event["ph"] == "X" and event["pid"] == 3] == [500.0, 500.0]
+    assert {(event["ph"], event["ts"]) for event in events if event["ph"] in "sf"} == {("s", 100.0), ("f", 150.0)}
+    assert chrome_trace([]) == {"displayTimeUnit": "ms", "otherData": {"servers": []}, "traceEvents": []}
+
+
+def test_the_colours_are_those_of_the_page() -> None:
+    page = (Path(trace.__file__).parents[2] / "watching" / "page" / "page.css").read_text()
+    light = dict(re.findall(r"--state-(\S): (#\w{6})", page[:page.index("dark\"]")]))
+    assert light == COLOURS
+    assert set(COLOURS) == set(STATES) - {"."}
+
+
 # Real servers.
 
 
-def tracks_of(taskmaster: Taskmaster, folder: Path, keep_alive: bool, sleep_s: float = 0.0) -> tuple[Trace, Result]:
-    recorder = Recorder()
-    acceptor = trace_server.recorded(delay(sleep_s) if sleep_s else hello, taskmaster, recorder, folder)
+def tracks_of_load(taskmaster: Taskmaster, folder: Path, keep_alive: bool) -> tuple[Trace, Result]:
+    recorder = Recorder(taskmaster, folder)
+    acceptor = Acceptor(hello, taskmaster=taskmaster, port=0)
     with acceptor, Load(acceptor.port, 4, keep_alive) as load:
         load.run(0.06)
         result = load.result(0.06, 0.0, None)
-        end = perf_counter_ns()
-    recorder.write(folder)
+        end = monotonic_ns()
+    recorder.write()
     tracks = read(folder)
     return Trace(tracks, tracks[0].begin, end), result
 
@@ -442,13 +340,11 @@ def executor_() -> Iterator[ThreadPoolExecutor]:
 def test_every_model_is_recorded(name: str, keep_alive: bool, tmp_path: Path, executor: ThreadPoolExecutor) -> None:
     taskmaster = (EventLoopTaskmaster(offload=executor) if name == "loop-threads" else
                   MODELS[name].make(8, exactly=True))
-    found, load = tracks_of(taskmaster, tmp_path, keep_alive)
-    check(list(events_of(name, found, 1)), found.end - found.begin)
+    found, load = tracks_of_load(taskmaster, tmp_path, keep_alive)
+    check(list(events_of(name, found, 1, found.begin)), found.end - found.begin)
     assert found.requests >= load.ok > 0
     for each in found.tracks:
-        assert all(before == "R" for before, state in zip(states(each), states(each)[1:], strict=False)
-                   if state == "H"), "a handler runs when its request has been read"
-        assert set(states(each)) <= {*STATES, "."}
+        assert states(each).endswith(".") == (each.role != "executor"), "its thread has ended"
     if name in ("thread", "pool-hold", "pool-park"):
         assert {(handoff.source.role, handoff.target.role) for handoff in found.handoffs} == {("accept", "worker")}
     elif name == "loop-threads":
@@ -459,6 +355,43 @@ def test_every_model_is_recorded(name: str, keep_alive: bool, tmp_path: Path, ex
     holds = name in ("single", "thread", "pool-hold", "recycling-hold")
     assert ("K" in found.shares) == (holds and keep_alive), "who holds waits for its client, and nobody else does"
     ElementTree.fromstring(draw({name: found}, "about"))
+
+
+def test_what_a_source_says_becomes_a_trace() -> None:
+    with Acceptor(hello, taskmaster=MODELS["recycling-park"].make(2), port=0) as acceptor:
+        source = LocalSource(acceptor, "mine")
+        stop = threading.Event()
+
+        def ask() -> None:
+            with Load(acceptor.port, 2, True) as load:
+                while not stop.is_set():
+                    load.run(0.01)
+
+        with ThreadPoolExecutor(1) as other:
+            asking = other.submit(ask)
+            try:
+                said = source.steps(0.05)
+            finally:
+                stop.set()
+            asking.result()
+        source.detach()
+    found = chrome_trace([json.loads(json.dumps(said))])
+    check(found["traceEvents"], 60_000_000_000)
+    assert any(event["name"] == "handler" for event in found["traceEvents"])
+
+
+def test_prefork_is_recorded_in_each_of_its_processes(tmp_path: Path) -> None:
+    command = [*traced_command("prefork", Setup()), "--out", str(tmp_path)]
+    with running(command) as child:
+        with Load(int(child.line(30)), 4, False) as load:
+            load.run(0.1)
+            result = load.result(0.1, 0.0, None)
+        child.close_input()
+        counted = json.loads(child.line(30))
+    found = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
+    assert len({said["process"] for said in found}) == len(found) == 2
+    lives = [check_lanes([lane["steps"][:-1] for lane in said["lanes"]]) for said in found]
+    assert sum(map(len, lives)) == counted["accepted"] == counted["served"] >= result.ok > 0
 
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

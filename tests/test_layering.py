@@ -17,10 +17,16 @@ MAY_IMPORT = {
     "acceptor": {"acceptor", "taskmaster.base", "taskmaster.arguments"},
     "acceptor/cli": {"acceptor", "taskmaster", "click"},
     "handlers": {"handlers", "acceptor"},
+    "watching": {"watching", "acceptor", "taskmaster"},
+    "watching/slow_motion": {"watching", "acceptor", "taskmaster"},
+    "watching/trace": {"watching", "acceptor", "taskmaster"},
 }
 """What of ours, besides the standard library, the modules of a folder may import."""
 LIBRARIES = {("acceptor", "wire"): {"h11"}, ("acceptor", "httptools_wire"): {"httptools"},
-             ("acceptor", "testing"): {"pytest", "taskmaster"}}
+             ("acceptor", "testing"): {"pytest", "taskmaster"},
+             ("acceptor/cli", "control"): {"watching"}, ("acceptor/cli", "watch"): {"watching"},
+             ("watching", "clients"): {"h11"}, ("watching", "metrics"): {"prometheus_client"},
+             ("watching", "top"): {"rich"}, ("watching", "top_picture"): {"rich"}}
 
 
 def imports(path: Path) -> set[str]:
@@ -71,9 +77,9 @@ def test_a_users_own_package_called_handlers_is_in_nobodys_way(tmp_path: Path) -
 
 
 def test_the_base_install_needs_h11_only() -> None:
-    program = ("import sys; before = set(sys.modules)\nimport acceptor, taskmaster, handlers\n"
+    program = ("import sys; before = set(sys.modules)\nimport acceptor, taskmaster, handlers, watching\n"
                "print(*{name.partition('.')[0] for name in set(sys.modules) - before})")
     run = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True,
                          cwd=ROOT)
-    theirs = set(run.stdout.split()) - STDLIB - {"acceptor", "taskmaster", "handlers"}
+    theirs = set(run.stdout.split()) - STDLIB - {"acceptor", "taskmaster", "handlers", "watching"}
     assert theirs == {"h11"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from acceptor import TLS, Acceptor, Limits, Request, Response, Timeouts
+from acceptor import TLS, Acceptor, Limits, Request, Response, Timeouts, Violation
 from acceptor.access import AccessRecord
 from acceptor.health import Health
 from taskmaster import (
@@ -358,3 +358,20 @@ def test_behind_a_proxy_header_it_takes_a_thread(waiting: int) -> None:
 def test_a_wrong_argument_fails_at_once() -> None:
     with pytest.raises(TypeError, match=r"urgent=5: pass a callable that takes a Request, such as Health\(handler\)"):
         Acceptor(lambda request: "", taskmaster=PooledTaskmaster(), urgent=5)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_with_a_request_that_waits_is_counted_once() -> None:
+    looked = threading.Semaphore(0)
+
+    def urgent(request: Request) -> None:
+        looked.release()
+
+    with busy(1, urgent=urgent, allow=[Violation.BARE_LF]) as server:
+        waiting = server.client(b"GET /later HTTP/1.1\nHost: x\r\n\r\n")
+        for _ in range(3):  # it is looked at, tick by tick
+            assert looked.acquire(timeout=PATIENCE)
+        assert server.acceptor.violations == {}
+        server.gate.open()
+        server.clients[0].close()
+        assert waiting.read_response().body == b"handled /later"
+        assert server.acceptor.violations == {Violation.BARE_LF: 1}

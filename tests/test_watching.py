@@ -252,11 +252,11 @@ def test_a_wrong_question_gets_a_clear_answer(watched: tuple[Acceptor, ControlSe
     _, control = watched
     for path, status, words in (("/nothing", 404, b"/snapshot.json"), ("/../server.py", 404, b""),
                                 ("/%2e%2e/server.py", 404, b""), ("/steps.json?seconds=x", 400, b"seconds=x"),
-                                ("/steps.json?seconds=nan", 400, b"at most"), ("/trace?seconds=99", 400, b"at most"),
-                                ("/load", 404, b"")):
+                                ("/steps.json?seconds=nan", 400, b"at most"), ("/trace?seconds=99", 400, b"at most")):
         got, body = get(control.url + path)
         assert got == status, path
         assert words in body
+    assert get(f"{control.url}/load") == (200, b"null")
     request = urllib.request.Request(f"{control.url}/snapshot.json", method="POST", data=b"{}")
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request, timeout=10)
@@ -426,6 +426,12 @@ def test_all_processes_of_a_prefork_server_are_seen() -> None:
         wait_until(lambda: sum(each["connections"]["served"] for each in sources()) == 20)
         assert len({each["process"] for each in sources()}) == 2
         assert sum(each["responses"]["total"] for each in sources()) == 20
+        with socket.create_connection((acceptor.host, acceptor.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\nHost: x\n\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        wait_until(lambda: any(each["violations"] for each in sources()))  # a sample serves for a moment
+        assert sum(each["violations"].get("bare_lf", 0) for each in sources()) == 1
+        assert sorted(each["label"] for each in sources()) == ["worker 1", "worker 2"]
         steps = json.loads(get(f"{control.url}/steps.json?seconds=0.001")[1])["sources"]
         assert len(steps) == 2
         assert all(each["lanes"] for each in steps)

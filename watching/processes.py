@@ -80,12 +80,12 @@ class ProcessesControl:
 
     def _sources_now(self) -> Sequence[Source]:
         """One for each worker process there is."""
-        now = [each.pid for each in self._taskmaster.processes() if self._socket(each.pid).exists()]
+        now = {each.pid: each.number for each in self._taskmaster.processes() if self._socket(each.pid).exists()}
         for process in [process for process in self._sources if process not in now]:
             self._sources.pop(process).close()
-        for process in now:
+        for process, number in now.items():
             if process not in self._sources:
-                self._sources[process] = RemoteSource(f"unix:{self._socket(process)}", f"process {process}")
+                self._sources[process] = RemoteSource(f"unix:{self._socket(process)}", f"worker {number + 1}")
         return [self._sources[process] for process in now]
 
     def _socket(self, process: int) -> Path:

@@ -9,7 +9,7 @@
     /trace            ?seconds=5: the same, as a Chrome trace, for https://ui.perfetto.dev
     /threads          where each thread is, with its stack
     /metrics          for Prometheus
-    /load             where there are clients of ours: what they do; POST changes it
+    /load             what clients of ours do, null where there are none; POST changes it
 
 It is an acceptor with threads of its own, never those of the server that it watches: a status page that needs a free
 worker is gone when it is needed (Apache's mod_status). And a thread that holds an event stream would be one less.
@@ -123,7 +123,7 @@ class ControlServer:
     def stop(self) -> None:
         """End the streams, and all threads. A second call does nothing."""
         self._stopping.set()
-        self._acceptor.stop(deadline=MOST_SECONDS if self._acceptor.connection_count else 1.0)
+        self._acceptor.stop(deadline=MOST_SECONDS)
         if self._looker is not None:
             self._looker.join()
             self._looker = None
@@ -174,8 +174,8 @@ class ControlServer:
             response = Response("\n".join(self._stacks()), headers={"Content-Type": "text/plain; charset=utf-8"})
         elif path == "/metrics":
             response = self._metrics(request)
-        elif path == "/load" and self._load is not None:
-            response = _json(self._load.state())
+        elif path == "/load":
+            response = _json(self._load.state() if self._load is not None else None)
         else:
             response = _file("index.html" if path == "/" else path.removeprefix("/"))
         response.headers += _HEADERS

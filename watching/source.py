@@ -45,8 +45,9 @@ class SourceError(Exception):
 class Source(Protocol):
     """One server in one process. Any thread, several at once."""
 
-    label: str
-    """What it is called on the page."""
+    @property
+    def label(self) -> str:
+        """What it is called on the page."""
 
     def sample(self) -> Sample:
         """How it is now. SourceError if that cannot be told."""
@@ -68,7 +69,7 @@ class LocalSource:
 
     def __init__(self, server: Acceptor, label: str | None = None) -> None:
         self._acceptor = server
-        self.label = label or server.name
+        self._label = label
         self._counts = ResponseCounts()
         self._lock = threading.Lock()
         """Held while the rows are looked at."""
@@ -78,6 +79,10 @@ class LocalSource:
         self._rows = Rows()
         # Written by whoever records.
         self._burst: Burst | None = None
+
+    @property
+    def label(self) -> str:
+        return self._label or self._acceptor.name
 
     def attach(self) -> Run | None:
         """See that its responses are counted from now on; its run, None before the start."""
@@ -116,12 +121,12 @@ class LocalSource:
                 open=self._open, kernel=sum(waiting for waiting, _ in queues) if queues else None,
                 kernel_limit=sum(limit for _, limit in queues) if queues else None,
                 queued=snapshot.queued, parked=snapshot.parked, accepted=snapshot.accepted, served=snapshot.served,
-                refused=snapshot.refused + acceptor.refused_count),
+                refused=snapshot.refused + (run.refused_count if run is not None else 0)),
             responses=responses, histogram=histogram,
             burst=burst if burst is not None and now - burst["time"] < _FRESH else None,
             threads_started=sum(snapshot.grown.values()), grown=dict(snapshot.grown), shrunk=dict(snapshot.shrunk),
             decisions=_decisions(taskmaster),
-            violations={violation.name.lower(): count for violation, count in acceptor.violations.items()})
+            violations={violation.name.lower(): count for violation, count in run.violations.items()} if run else {})
 
     def steps(self, seconds: float) -> StepsSaid:
         if not 0 < seconds <= MOST_SECONDS:

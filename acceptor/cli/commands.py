@@ -21,6 +21,8 @@ from acceptor.cli.models import in_effect
 from acceptor.cli.options import OPTIONS, Option
 from acceptor.cli.reference import configuration_as_toml, help_sections, versions
 from acceptor.cli.serving import check, serve
+from acceptor.cli.teaching import TeachingCommand
+from acceptor.cli.watch import top, watch
 
 __all__ = ["taskmaster"]
 
@@ -78,7 +80,7 @@ class _Group(click.Group):
             raise
 
 
-class _Serve(click.Command):
+class _Serve(TeachingCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
@@ -87,12 +89,6 @@ class _Serve(click.Command):
                 raise click.UsageError(f"No such option {error.option_name!r}: {there}.", ctx) from None
             raise
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_help_text(ctx, formatter)
-        formatter.write_paragraph()
-        formatter.write_heading("Examples")
-        _write_paragraphs(_EXAMPLES, formatter)
-
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, rows in help_sections():
             with formatter.section(title):
@@ -100,21 +96,6 @@ class _Serve(click.Command):
                     formatter.write(f"  {written}\n")
                     for line in textwrap.wrap(text, formatter.width - 6, break_on_hyphens=False):
                         formatter.write(f"      {line}\n")
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_paragraph()
-        _write_paragraphs(_NOTES, formatter)
-
-
-def _write_paragraphs(text: str, formatter: click.HelpFormatter) -> None:
-    """Those that are indented as they are."""
-    for index, paragraph in enumerate(text.split("\n\n")):
-        if index:
-            formatter.write_paragraph()
-        if paragraph.startswith("  "):
-            formatter.write(f"{paragraph.rstrip()}\n")
-        else:
-            formatter.write_text(paragraph)
 
 
 def _parameter(option: Option) -> click.Parameter:
@@ -177,4 +158,6 @@ def taskmaster(context: click.Context) -> None:
 
 
 taskmaster.add_command(_Serve("serve", callback=_run, params=[_parameter(option) for option in OPTIONS], help=_ABOUT,
-                              short_help="Serve an application."))
+                              examples=_EXAMPLES, notes=_NOTES, short_help="Serve an application."))
+taskmaster.add_command(watch)
+taskmaster.add_command(top)

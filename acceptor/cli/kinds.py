@@ -17,7 +17,7 @@ from acceptor.networks import Networks
 from acceptor.violations import Violation
 from taskmaster.arguments import seconds, whole_number
 
-__all__ = ["ADDRESS", "DECIMAL", "DIRECTORY", "FILE", "FLAG", "NETWORK", "NUMBER", "OFFLOAD", "PROCESSES",
+__all__ = ["ADDRESS", "CONTROL", "DECIMAL", "DIRECTORY", "FILE", "FLAG", "NETWORK", "NUMBER", "OFFLOAD", "PROCESSES",
            "SCRIPT_NAME", "SIZE", "TEXT", "THREADS", "URL_PATH", "VIOLATION", "Kind", "Offload", "Threads", "choice",
            "duration", "whole"]
 
@@ -226,7 +226,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _control(text: str) -> str:
+    if re.fullmatch("[0-9]+", text):
+        raise ValueError(f'write "127.0.0.1:{text}", for this machine only')
+    return text
+
+
 ADDRESS = Kind("ADDRESS", _address).checked(parse_address)
+CONTROL = Kind("ADDRESS", _control).checked(parse_address)
 NETWORK = Kind("NETWORK", _text).checked(lambda text: Networks([text]))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from acceptor.access import AccessFormatter
 from acceptor.cli.kinds import (
     ADDRESS,
+    CONTROL,
     DECIMAL,
     DIRECTORY,
     FILE,
@@ -336,6 +337,18 @@ LOGS = [
            "logging.config"),
 ]
 
+WATCHING = [
+    Option("control", "Watching", CONTROL,
+           "Where to show what the server does: each thread, the connections that wait, and figures for Prometheus "
+           "(/metrics), such as 127.0.0.1:9000 or unix:/run/app-control.sock. It has threads of its own. See it in a "
+           "browser, or by `taskmaster top ADDRESS`. An address that other machines can reach needs --control-token.",
+           "watching.ControlServer(acceptor, bind)"),
+    Option("control-token", "Watching", TEXT,
+           "What must be known to see it: http://ADDRESS/?token=TEXT, or a header Authorization: Bearer TEXT. Set it "
+           "in the environment: command lines can be seen by everybody on the machine.",
+           "watching.ControlServer(token)"),
+]
+
 DEVELOPMENT = [
     Option("reload", "Development", FLAG,
            "Restart the server when a file changes. Meanwhile clients wait; they are not refused.",
@@ -362,8 +375,8 @@ CONFIGURATION = [
            "", default=False, everywhere=False),
 ]
 
-OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *WORKERS, *LOGS, *DEVELOPMENT, *CONFIGURATION, *LIFE,
-                               *PROXIES, *SECURITY, *TIMEOUTS, *LIMITS, *HTTP)
+OPTIONS: tuple[Option, ...] = (*APPLICATION, *LISTEN, *MODEL, *WORKERS, *LOGS, *WATCHING, *DEVELOPMENT, *CONFIGURATION,
+                               *LIFE, *PROXIES, *SECURITY, *TIMEOUTS, *LIMITS, *HTTP)
 """Those that most people need come first."""
 SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(option.section for option in OPTIONS))
 

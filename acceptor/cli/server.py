@@ -13,6 +13,7 @@ from typing import Any
 
 from acceptor import TLS, Acceptor, ForwardedHeaders, Handler, Hooks, Limits, Timeouts
 from acceptor.cli.configuration import Configuration
+from acceptor.cli.control import Control
 from acceptor.cli.errors import CliError, ConfigurationError, StartError
 from acceptor.cli.loading import call_users, load, load_application, look_here_first
 from acceptor.cli.models import inner_of, make_taskmaster
@@ -47,7 +48,7 @@ def make_acceptor(configuration: Configuration, *, access_log: bool, begin: Call
     tls = _tls(configuration)
     directory = look_here_first(configuration["app-dir"], configuration.where("app-dir"))
     taskmaster = make_taskmaster(configuration, directory)
-    hooks = _hooks(configuration, directory, taskmaster, begin, ready, stopped)
+    hooks = _hooks(configuration, directory, taskmaster, Control(configuration), begin, ready, stopped)
     handler = _handler(configuration, directory)
     try:
         return Acceptor(
@@ -174,8 +175,8 @@ def _handler(configuration: Configuration, directory: Path) -> Handler:
     return Health(handler, live=live, ready=ready)
 
 
-def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster, begin: Callable[[], object],
-           ready: Callable[[], object], stopped: Callable[[], object]) -> Hooks:
+def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster, control: Control,
+           begin: Callable[[], object], ready: Callable[[], object], stopped: Callable[[], object]) -> Hooks:
     """The user's hooks, and ours; those of threads and processes become the taskmaster's."""
     users = _users_hooks(configuration, directory)
     inner = inner_of(taskmaster)
@@ -207,16 +208,19 @@ def _hooks(configuration: Configuration, directory: Path, taskmaster: Taskmaster
 
     def on_starting(acceptor: Acceptor) -> None:
         call("starting", acceptor)
+        control.make(acceptor)
         if forks:
             _warn_of_threads()
         else:
             on_process_start()
 
     def on_ready(acceptor: Acceptor) -> None:
+        control.start()
         ready()
         call("ready", acceptor)
 
     def on_stopped(acceptor: Acceptor) -> None:
+        control.stop()
         try:
             if not forks and "process_exit" in users:
                 users["process_exit"]()

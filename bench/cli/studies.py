@@ -1,4 +1,4 @@
-"""Experiments with a form of their own: waiting, hostile, scale, speed, threads, regress, steps."""
+"""Experiments with a form of their own: waiting, hostile, scale, speed, threads, regress, steps, watching."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bench.studies.threads.plan import EXPERIMENTS as THREADS
 from bench.studies.threads.plan import chosen_experiments
 from bench.studies.threads.study import existing, run_threads
 from bench.studies.waiting.study import run_waiting
+from bench.studies.watching.study import run_watching
 
 __all__ = ["add_studies"]
 
@@ -68,6 +69,11 @@ How threads move the CPU of a request, and the slowest answers: one knob at a ti
 
 It ends with what differs, in sentences. docs/threads.md says why. About 6 minutes.
 """
+_WATCHING = """\
+What it costs a server to be watched, in CPU for each request: nobody looks; an open page, that is ten samples a second,
+and 20 ms step by step every two seconds; every step written down all the time. Fresh servers, interleaved; about
+3 minutes. The exit code is 1 if a page costs more than 2 %, with all of the 95 % interval.
+"""
 _REGRESS_EXAMPLES = """\
 examples:
   python -m bench regress                                 HEAD and the working tree: about 3 minutes
@@ -95,6 +101,8 @@ def add_studies(commands: Any) -> None:
     _steps(commands.add_parser("steps", help="the steps of a request, without a network", description=_STEPS, **TEXT))
     _threads(commands.add_parser("threads", help="how threads move CPU per request and p99: one knob at a time",
                                  description=_THREADS, **TEXT))
+    _watching(commands.add_parser("watching", help="what it costs a server to be watched", description=_WATCHING,
+                                  **TEXT))
 
 
 def _hostile(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +205,17 @@ def _threads(parser: argparse.ArgumentParser) -> None:
         return run_threads(options)
 
     parser.set_defaults(run=run)
+
+
+def _watching(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--blocks", type=number(int, 2, 1000), default=8, metavar="N", help="runs of each, interleaved (default: 8)")
+    add("--seconds", type=number(int, 2, 600), default=2, metavar="N",
+        help="seconds of each run that count; a multiple of two, for the steps of a page (default: 2)")
+    add("--keep-alive", choices=("on", "off", "both"), default="both", help="default: both")
+    add("--model", default="recycling-park", metavar="NAME", help="which model serves (default: recycling-park)")
+    json_and_seed(parser)
+    parser.set_defaults(run=run_watching)
 
 
 def _models(text: str) -> list[str]:

@@ -6,24 +6,36 @@ import textwrap
 from collections.abc import Mapping
 
 from bench.lab.drawing import bare, new_figure, svg_of
-from bench.trace.lanes import PHASES, Trace
+from watching.trace import Trace
+from watching.trace.picture import COLOURS
 
-__all__ = ["draw_phases"]
+__all__ = ["PHASES", "draw_phases", "phases_us"]
 
-_COLOURS = dict(zip(PHASES, ("#D55E00", "#56B4E9", "#009E73", "#0072B2"), strict=True))
-"""As in bench.trace.picture: whoever hands over, reads, handles, writes."""
+PHASES = {"accepted, and waits for a thread": "Q", "read": "R", "handler": "H", "written, closed": "W"}
+"""Of a request inside the server, in order, with the states whose colours they have. In each the wait for the GIL, and
+for a core, is included."""
+
+
+def phases_us(trace: Trace) -> Mapping[str, float]:
+    """What a request's time consists of, inside the server: microseconds of each of `PHASES`, on average. Empty if
+    there was no request."""
+    if not trace.requests:
+        return {}
+    times = trace.times
+    spent = (sum(trace.waits), times["R"], times["H"], times["W"] + times["C"])
+    return {phase: ns / trace.requests / 1e3 for phase, ns in zip(PHASES, spent, strict=True)}
 
 
 def draw_phases(traces: Mapping[str, Trace], about: str) -> str:
     """SVG: microseconds of a request by phase, for each of `traces` that had requests. ImportError without
     matplotlib. about: what was done, when and where."""
-    phases = {name: trace.phases_us for name, trace in traces.items() if trace.phases_us}
+    phases = {name: found for name, trace in traces.items() if (found := phases_us(trace))}
     figure = new_figure(9.0, 1.3 + 0.42 * len(phases))
     axes = figure.subplots()
     left = dict.fromkeys(phases, 0.0)
-    for phase in PHASES:
+    for phase, state in PHASES.items():
         widths = [each[phase] for each in phases.values()]
-        axes.barh(list(phases), widths, left=list(left.values()), color=_COLOURS[phase], label=phase, height=0.7)
+        axes.barh(list(phases), widths, left=list(left.values()), color=COLOURS[state], label=phase, height=0.7)
         left = {name: left[name] + each[phase] for name, each in phases.items()}
     for name, total in left.items():
         axes.annotate(f" {total:,.0f}", (total, name), va="center", fontsize=8)

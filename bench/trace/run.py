@@ -11,13 +11,15 @@ tells is who does what, and in which order; for what it costs there is `bench ru
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
+from time import monotonic_ns
 
+from acceptor.recording import STATES
 from bench import machine
 from bench.children import ChildError, cores, running
 from bench.clients.load import Load
@@ -28,14 +30,13 @@ from bench.lab.serving import on_load_core
 from bench.models import MODELS
 from bench.progress import Progress
 from bench.subjects import Setup, find_subject, subjects_of
-from bench.trace.chrome import write_json
-from bench.trace.lanes import Trace
 from bench.trace.phases import draw_phases
-from bench.trace.picture import draw
-from bench.trace.recorder import STATES
-from bench.trace.tracks import read
+from watching.trace import Trace, tracks_of
+from watching.trace.chrome import write_json
+from watching.trace.picture import draw
+from watching.trace.tracks import Track
 
-__all__ = ["Asked", "Traced", "record", "run_trace", "sentences", "traced_command"]
+__all__ = ["Asked", "Traced", "read", "record", "run_trace", "sentences", "traced_command"]
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,24 @@ def record(name: str, asked: Asked) -> Traced:
             port = int(child.line(timeout=30))
             with on_load_core(), Load(port, asked.connections, asked.keep_alive) as load:
                 load.run(asked.warmup)
-                child.tell("forget")
-                child.line(timeout=30)
                 load.forget()
-                begin = perf_counter_ns()  # on Linux one clock for all processes: CLOCK_MONOTONIC
+                begin = monotonic_ns()  # on Linux one clock for all processes: CLOCK_MONOTONIC
                 load.run(asked.seconds)
-                end = perf_counter_ns()
+                end = monotonic_ns()
                 result = load.result((end - begin) / 1e9, 0.0, None)
             child.close_input()
             child.line(timeout=60)  # it has stopped, and writes no more
         return Traced(Trace(read(Path(place)), begin, end), result)
+
+
+def read(folder: Path) -> list[Track]:
+    """All that has been recorded there, by one process or several. ValueError if there is nothing."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    tracks = [track for said in found for track in tracks_of(said)]
+    if not tracks:
+        raise ValueError(f"{folder} holds no recording: no thread of the server has taken a step, or it did not end "
+                         "as it should")
+    return sorted(tracks, key=lambda track: track.begin)
 
 
 def sentences(found: Traced, asked: Asked) -> list[str]:
@@ -167,6 +176,6 @@ def traced_command(name: str, setup: Setup) -> list[str]:
     """As `Subject.command`, but with `bench.trace.server`. ValueError, with the fix, for what is no model of ours."""
     command = find_subject(name).command(setup)
     if "bench.server" not in command:
-        raise ValueError(f"{name} is not one of our taskmasters, so nobody can stand between it and an acceptor: "
+        raise ValueError(f"{name} is not one of our taskmasters, so nobody can record its threads: "
                          f"choose from {', '.join(MODELS)}, or name a taskmaster of your own as pkg.mod:Class")
     return ["bench.trace.server" if word == "bench.server" else word for word in command]

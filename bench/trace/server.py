@@ -1,31 +1,33 @@
-"""A server whose threads are recorded, by `bench.trace.steps`; else as `bench.server`, with a handler or two.
+"""A server whose threads are recorded, from their first step on; else as `bench.server`, with a handler or two.
 
     python -m bench.trace.server --model pool-hold --sleep 1 --out FOLDER
 
-It prints its port, and ends with its standard input; then FOLDER holds what has been recorded, a file for each process.
-For each line on its standard input it prints what its taskmaster has counted, as JSON; and what threads that have ended
-by then had done is forgotten.
+It prints its port, and ends with its standard input; then FOLDER holds what has been recorded, a file for each process
+(`watching.messages.Steps` as JSON). For each line on its standard input it prints what its taskmaster has counted, as
+JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
-from acceptor import Acceptor, Handler, Request
-from acceptor.wire import WIRES, chosen_wire
+from acceptor import Acceptor, Request
+from acceptor.recording import Recording
+from acceptor.wire import WIRES
 from bench.models import Model, find_model
 from bench.processes import raise_open_files
-from bench.trace.recorder import Recorder
-from bench.trace.steps import trace, traced_handler, traced_wire
 from handlers import delay, hello
 from taskmaster import Taskmaster
 from taskmaster.prefork import PreforkTaskmaster
+from watching.lanes import Rows, lanes_of
+from watching.messages import Steps
 
-__all__ = ["main"]
+__all__ = ["Recorder", "main", "who"]
 
 _ROOM = 16
 """Connections served at once, where the model has no default."""
@@ -48,11 +50,10 @@ def main() -> None:
     handler = who if options.who else delay(options.sleep / 1e3) if options.sleep else hello
     try:
         taskmaster = _made(find_model(options.model), options.capacity, options.exactly, options.queue)
-        recorder = Recorder()
-        acceptor = (Acceptor(handler, taskmaster=taskmaster, port=0, http=options.http) if options.out is None else
-                    recorded(handler, taskmaster, recorder, options.out, options.http))
+        acceptor = Acceptor(handler, taskmaster=taskmaster, port=0, http=options.http)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
+    recorder = Recorder(taskmaster, options.out) if options.out is not None else None
     acceptor.start()
     print(acceptor.port, flush=True)
 
@@ -65,31 +66,47 @@ def main() -> None:
     try:
         while True:
             input()
-            recorder.forget_the_dead()
             print(counted(), flush=True)
     except (EOFError, KeyboardInterrupt):
         pass
     acceptor.stop(deadline=1.0)
-    if options.out is not None and not isinstance(taskmaster, PreforkTaskmaster):
-        recorder.write(options.out)
+    if recorder is not None:
+        recorder.write()
     print(counted())
 
 
-def recorded(handler: Handler, taskmaster: Taskmaster, recorder: Recorder, folder: Path, http: str = "auto"
-             ) -> Acceptor:
-    """An acceptor, not started, all of whose threads are recorded.
+class Recorder:
+    """Has whatever acceptor `taskmaster` is to run be recorded, from before its first thread.
 
-    folder: of a taskmaster that forks, each process writes its recording there when it ends; else nobody does.
+    folder: where `write` puts what has been recorded. In a worker process that is done when that ends.
     """
-    runs = taskmaster
-    if isinstance(taskmaster, PreforkTaskmaster):
-        runs = taskmaster.inner
-        taskmaster.on_process_exit = lambda: recorder.write(folder)
-    trace(runs, recorder)
-    acceptor = Acceptor(traced_handler(handler, recorder), taskmaster=taskmaster, port=0, http=http)
-    # There is no public way to give it a parser of one's own, and no other place from which to see a first byte.
-    acceptor._make_wire = traced_wire(chosen_wire(http), recorder)
-    return acceptor
+
+    def __init__(self, taskmaster: Taskmaster, folder: Path) -> None:
+        self._folder = folder
+        self._runs = taskmaster
+        if isinstance(taskmaster, PreforkTaskmaster):
+            self._runs = taskmaster.inner
+            taskmaster.on_process_exit = self.write
+        self._execute = self._runs.execute_acceptor
+        self._runs.execute_acceptor = self._record_and_execute  # type: ignore[method-assign]
+        self._recording: Recording | None = None
+        """Of this process; None: its taskmaster has not been started here."""
+        self._name = ""
+
+    def write(self) -> None:
+        """When no thread does anything any more. Does nothing in the main process of one that forks."""
+        if self._recording is None:
+            return
+        self._recording.stop()
+        assert self._recording.ended is not None
+        steps = Steps(label=self._name, name=self._name, model=type(self._runs).__name__, process=os.getpid(),
+                      begin=self._recording.begun, end=self._recording.ended,
+                      lanes=lanes_of(self._recording, Rows(), {}))
+        (self._folder / f"{os.getpid()}.json").write_text(json.dumps(steps), encoding="utf-8")
+
+    def _record_and_execute(self, acceptor: Any) -> None:
+        self._recording, self._name = acceptor.record(), acceptor.name
+        self._execute(acceptor)
 
 
 def who(request: Request) -> str:

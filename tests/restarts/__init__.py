@@ -9,6 +9,6 @@
     namespaces      the machines behind HAProxy: network namespaces of the test's own, which need root
 
 A command, and not collected by pytest, because it needs minutes, HAProxy and nginx. They run the files of deploy/. The
-tables that it prints are in docs/deployment.md, which says what they mean. Exit status 1 if anything is not as it must
-be; rows that show what is not advised must show what then happens.
+tables that it prints are in docs/deployment/restarts.md, which says what they mean. Exit status 1 if anything is not as
+it must be; rows that show what is not advised must show what then happens.
 """

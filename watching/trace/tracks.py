@@ -2,24 +2,29 @@
 
 A *track* is what one thread has done. A *hand-off* is a connection that one thread has had from accept(), and another
 serves; or, where an executor runs handlers, a job that goes there, and back.
+
+Times are whole nanoseconds of the recording's clock, so that what meets does meet.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Event", "Handoff", "Interval", "Numbers", "Serving", "Track", "read"]
+from acceptor.recording import MOST_STEPS
+from watching.messages import Steps
+
+__all__ = ["Event", "Handoff", "Interval", "Numbers", "Serving", "Track", "nanoseconds", "tracks_of"]
 
 
 class Event(NamedTuple):
-    """The track is in this state from `ns` on; "." is its end."""
+    """The track is in this state from `ns` on; "." is its end. The rest as in `acceptor.recording.Step`."""
 
     ns: int
     state: str
-    connection: int
+    connection: int = 0
+    about: Any = None
 
 
 class Interval(NamedTuple):
@@ -28,6 +33,11 @@ class Interval(NamedTuple):
     state: str
     begin: int
     end: int
+    connection: int = 0
+    request: str | None = None
+    """"GET /report", from the handler until the thread is done with it."""
+    about: Any = None
+    """Of the event with which it begins."""
 
 
 class Serving(NamedTuple):
@@ -61,7 +71,8 @@ class Track:
     @property
     def role(self) -> str:
         """The first word of its name: "worker"."""
-        word = self.name.partition("-")[0]
+        found = re.match(r"[^\W\d_]+", self.name)
+        word = found[0] if found else self.name
         return "executor" if word == "ThreadPoolExecutor" else word
 
 
@@ -82,20 +93,20 @@ class Numbers(NamedTuple):
     queued: int
     """Connections that wait for a thread."""
     parked: int
-    """That wait for their clients, without one; or whose handler an executor runs."""
+    """That wait for their clients, without one. Of those that were parked before, the ones that have come back since:
+    of the others nobody has seen anything."""
     threads: int
 
 
-def read(folder: Path) -> list[Track]:
-    """All that has been recorded there. ValueError if there is nothing."""
-    tracks = []
-    for path in sorted(folder.glob("*.jsonl")):
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                lane = json.loads(line)
-                events = list(map(Event, lane["times"], lane["states"], lane["connections"]))
-                tracks.append(Track(lane["process"], lane["name"], events, lane["full"]))
-    if not tracks:
-        raise ValueError(f"{folder} holds no recording: no thread of the server has taken a step, or it did not end "
-                         "as it should")
+def nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def tracks_of(said: Steps) -> list[Track]:
+    """The threads that have done something, in the order in which they began."""
+    process = said["process"]
+    tracks = [Track(process, lane["thread"],
+                    [Event(nanoseconds(time), *rest) for time, *rest in lane["steps"]],
+                    len(lane["steps"]) >= MOST_STEPS)
+              for lane in said["lanes"] if lane["steps"]]
     return sorted(tracks, key=lambda track: track.begin)

@@ -1,7 +1,7 @@
 """The picture of recorded lanes: what each thread does in 50 ms, model below model, on one scale of time. SVG.
 
 Text, and not by matplotlib, since there are thousands of rectangles in it: a path for each colour takes a tenth of the
-room. Colours are Okabe and Ito's, as in `bench.lab.drawing`, but stand for states here. Whoever waits is drawn thin.
+room. Colours are those of the live page, watching/page/page.css. Whoever waits is drawn thin.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from bench.trace.lanes import Row, Trace
-from bench.trace.recorder import STATES
-from bench.trace.tracks import Track
+from acceptor.recording import STATES
+from watching.trace.lanes import Row, Trace
+from watching.trace.tracks import Track
 
-__all__ = ["draw"]
+__all__ = ["COLOURS", "draw"]
+
+COLOURS = {"S": "#17181a", "A": "#a9d3ee", "Q": "#b8478f", "R": "#0072b2", "H": "#009e73", "W": "#e69f00",
+           "K": "#f0dc2c", "C": "#cf4305", "_": "#cfccc3", "X": "#84878d"}
+"""Of each state."""
 
 _WIDTH = 1180
 _LEFT, _RIGHT = 104, 14
@@ -22,8 +26,6 @@ _ROW, _HIGH = 13, 10
 _MOST_ROWS = 24
 """Of a model; of more threads than that, the first are drawn."""
 _SPAN_NS, _ZOOM_NS = 50_000_000, 5_000_000
-_COLOURS = {"S": "#CC79A7", "A": "#9DB7C9", "Q": "#D55E00", "R": "#56B4E9", "H": "#009E73", "W": "#0072B2",
-            "K": "#F0E442", "P": "#E69F00", "C": "#000000", "_": "#CCCCCC", "X": "#882255"}
 _THIN = {"A": 4, "_": 2}
 """Pixels; the others are as high as their lane."""
 _FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="10"'
@@ -67,7 +69,7 @@ def _legend(traces: Mapping[str, Trace]) -> list[str]:
         if state in seen:
             high = _THIN.get(state, _HIGH)
             parts.append(f'<rect x="{left:g}" y="{48 + (_HIGH - high) / 2:g}" width="12" height="{high}" '
-                         f'fill="{_COLOURS[state]}"/>' + _text(left + 16, 57, words))
+                         f'fill="{COLOURS[state]}"/>' + _text(left + 16, 57, words))
             left += 26 + 5.9 * len(words)
     if any(trace.handoffs for trace in traces.values()):
         parts.append(f'<path d="M{left:.0f} 53h14" stroke="#222222" stroke-width="0.8" marker-end="url(#tip)"/>'
@@ -119,16 +121,17 @@ def _axis(panel: _Panel, top: int, bottom: int) -> list[str]:
 def _lanes(panel: _Panel, trace: Trace, rows: Sequence[Row], top: int) -> list[str]:
     scale = panel.width / panel.ns
     lane: dict[Track, int] = {track: number for number, row in enumerate(rows) for track in row.tracks}
-    paths: dict[str, list[str]] = {state: [] for state in _COLOURS}
+    paths: dict[str, list[str]] = {state: [] for state in COLOURS}
     for track in trace.tracks:
         if (number := lane.get(track)) is None:
             continue
-        for state, begin, end in trace.intervals(track):
-            high = _THIN.get(state, _HIGH)
+        for interval in trace.intervals(track):
+            high = _THIN.get(interval.state, _HIGH)
             y = top + _ROW * number + (_HIGH - high) / 2
-            x = panel.left + (begin - trace.begin) * scale
-            paths[state].append(f"M{x:.2f} {y:g}h{(end - begin) * scale:.2f}v{high}H{x:.2f}z")
-    parts = [f'<path d="{"".join(paths[state])}" fill="{colour}"/>' for state, colour in _COLOURS.items()
+            x = panel.left + (interval.begin - trace.begin) * scale
+            wide = (interval.end - interval.begin) * scale
+            paths[interval.state].append(f"M{x:.2f} {y:g}h{wide:.2f}v{high}H{x:.2f}z")
+    parts = [f'<path d="{"".join(paths[state])}" fill="{colour}"/>' for state, colour in COLOURS.items()
              if paths[state]]
     arrows = []
     for handoff in trace.arrows:

@@ -1,0 +1,85 @@
+"""One page for servers that run already, and have control servers: `taskmaster watch 127.0.0.1:9000 127.0.0.1:9001`."""
+
+from __future__ import annotations
+
+import queue
+import webbrowser
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
+
+from acceptor.signals import SIGNALS_EVERY, handled_signals
+from watching.asking import AskingError, Client, parse_url
+from watching.messages import Sample, Steps
+from watching.server import ControlServer
+from watching.source import RemoteSource, SourceError
+
+__all__ = ["gather", "say_where"]
+
+
+def gather(urls: Sequence[str], *, token: str | None = None, bind: str = "127.0.0.1:0",
+           open_browser: bool = False) -> int:
+    """Show them until a signal says stop; the exit code. On the main thread.
+
+    urls: see `watching.asking.parse_url`. token: for those whose URL has none.
+    AskingError if one of them does not answer; OSError if `bind` cannot be had.
+    """
+    sources = _found(urls, token)
+    news: queue.SimpleQueue[None] = queue.SimpleQueue()
+    try:
+        with (handled_signals(lambda: news.put(None), lambda: None, None), ControlServer(sources, bind) as control):
+            say_where(control.url, open_browser)
+            while True:
+                try:
+                    news.get(timeout=SIGNALS_EVERY)
+                    return 0
+                except queue.Empty:
+                    pass
+    finally:
+        for source in sources:
+            source.close()
+
+
+def say_where(url: str, open_browser: bool) -> None:
+    """In the terminal; and in a browser."""
+    print(f"See {url}   (Ctrl+C stops)", flush=True)
+    if open_browser and not webbrowser.open(url):
+        print("No browser could be started here; open the address yourself.", flush=True)
+
+
+class _Nth(RemoteSource):
+    """One of several that a control server shows, as those of --processes."""
+
+    def __init__(self, address: str, label: str, token: str | None, place: int) -> None:
+        super().__init__(address, label, token)
+        self._place = place
+
+    def sample(self) -> Sample:
+        return cast("Sample", self._mine("/snapshot.json", 0.0))
+
+    def steps(self, seconds: float) -> Steps:
+        return cast("Steps", self._mine(f"/steps.json?seconds={seconds:g}", seconds))
+
+    def _mine(self, target: str, seconds: float) -> dict[str, object]:
+        said = self._get(target, seconds)["sources"]
+        if len(said) <= self._place:
+            raise SourceError(f"{self.label} does not run any more")
+        return self._labelled(said[self._place])
+
+
+def _found(urls: Sequence[str], token: str | None) -> list[RemoteSource]:
+    """All that the control servers at these addresses show now. AskingError."""
+    found: list[tuple[str, str, str | None, int]] = []
+    for url in urls:
+        address, own = parse_url(url)
+        client = Client(address, own or token)
+        try:
+            samples = client.snapshot()["sources"]
+        finally:
+            client.close()
+        if not samples:
+            raise AskingError(f"{address} watches no server at the moment")
+        found += [(address, sample["label"], own or token, place) for place, sample in enumerate(samples)]
+    times = Counter(label for _, label, _, _ in found)
+    return [_Nth(address, label if times[label] == 1 else f"{label} ({address})", token, place)
+            for address, label, token, place in found]
