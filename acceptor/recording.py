@@ -128,7 +128,8 @@ class Recording:
         """What has begun before, and may last: threads that serve a connection now have a lane from now on.
 
         Once the steps are recorded, so that nothing is between the two. The owner of a connection cannot change while
-        it is looked at, so no connection gets the lane of a thread that does not have it any more.
+        it is looked at, so no connection gets the lane of a thread that does not have it any more. A job of an executor
+        that runs already is not seen: nobody knows its thread.
         """
         threads = {thread.ident: thread for thread in threading.enumerate()}
 

@@ -475,20 +475,17 @@ def test_a_call_that_does_not_return_or_raises(pool: Stage) -> None:
 
 
 def test_a_thread_that_waits_in_a_way_that_cannot_be_seen() -> None:
-    class Sleepless(SingleThreadedTaskmaster):
-        def __init__(self) -> None:
-            super().__init__()
-            self.secret = [threading.Event()]
+    secret = threading.Event()  # no attribute of the taskmaster
 
+    class Sleepless(SingleThreadedTaskmaster):
         def handle_incoming_connection(self, connection: Connection) -> None:
-            self.secret[0].wait()
+            secret.wait()
             super().handle_incoming_connection(connection)
 
-    taskmaster = Sleepless()
-    with Stage(taskmaster, patience=0.05) as stage:
+    with Stage(Sleepless(), patience=0.05) as stage:
         with pytest.raises(StageError, match=r"after 0\.05 s the thread did not come to rest"):
             stage.connect("Ada")
-        taskmaster.secret[0].set()
+        secret.set()
 
 
 def test_an_executor_of_another_kind() -> None:

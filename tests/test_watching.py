@@ -435,3 +435,19 @@ def test_all_processes_of_a_prefork_server_are_seen() -> None:
         steps = json.loads(get(f"{control.url}/steps.json?seconds=0.001")[1])["sources"]
         assert len(steps) == 2
         assert all(each["lanes"] for each in steps)
+
+
+def test_a_rate_is_right_also_if_nobody_has_looked_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("watching.counts.monotonic", lambda: now)
+    counts = ResponseCounts()
+    for seconds in (5.0, 0.1, 0.5):
+        for _ in range(round(200 * seconds)):
+            counts.count(0.001)
+        now += seconds
+        assert counts.look()[0]["per_second"] == pytest.approx(200)
+    now += 3
+    counts.look()
+    now += 1.5
+    assert counts.look()[0]["per_second"] == 0
+    assert counts.look()[0]["p99"] is None

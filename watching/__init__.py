@@ -7,8 +7,10 @@
     trace           steps as a Chrome trace, and as pictures
     metrics         for Prometheus
     processes       of a PreforkTaskmaster
-    compare         `taskmaster watch --compare`: models side by side, under the clients of `load`
-    top             `taskmaster top`
+    compare         `taskmaster watch --compare`: models side by side, each in a process of its own (child, children),
+                    under the same clients (load, load_process, clients)
+    gather          `taskmaster watch URL...`: servers that run already; asking: control servers, for people
+    top             `taskmaster top`; top_picture, top_history, top_keys
     slow_motion     lessons: a model, one event at a time
 
 Nothing of it is in the way of a request but that a response is counted: see `acceptor.recording` and `watching.counts`.

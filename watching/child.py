@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import sys
@@ -63,6 +64,7 @@ def main() -> None:
             print(json.dumps({"listens": acceptor.name}), file=answers)
             sys.stdin.read()
     finally:
+        logging.getLogger("acceptor").setLevel(logging.ERROR)  # nobody waits for the answers that are cut
         acceptor.stop(deadline=0.5)
         with contextlib.suppress(OSError):  # there are others in it; the last one leaves nothing, if the parent is gone
             os.rmdir(os.path.dirname(told["control"].removeprefix("unix:")))

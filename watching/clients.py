@@ -1,4 +1,4 @@
-"""Clients of servers on this machine: so many for each server, the same for all, in one process beside them.
+"""Clients of servers on this machine: so many for each server, the same for all, in one thread.
 
 A client asks for /?sleep=MS, waits for its answer, thinks, and asks again: a closed loop. It thinks for a random time
 (exponential, as of people who do not know of each other), `think_ms` on average; without it the clients would measure
@@ -7,10 +7,6 @@ come N / (Z + R) requests a second: Little's law.
 
 Without keep-alive a client connects anew for each request, and waits for the server to close, so that what is left for
 a minute (TIME_WAIT) is on the server's side, where it holds none of the 28,000 ports that clients can have.
-
-Standard input is the only way to it. Each line is JSON with what is to change: {"clients": 20, "keep_alive": false,
-"sleep_ms": 1, "think_ms": 50}; the first has also "servers": ["127.0.0.1:8080", ...]. Where it ends, the process does,
-and so it cannot outlive whoever holds the other end.
 """
 
 from __future__ import annotations
@@ -18,18 +14,15 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
-import json
-import os
 import random
 import select
 import socket
-import sys
 import time
 from typing import Any
 
 import h11
 
-__all__ = ["Clients", "main"]
+__all__ = ["Clients"]
 
 _REST = 0.5
 """Seconds that a client pauses when something has failed, so that a server that is gone is not asked all the time."""
@@ -237,55 +230,3 @@ def _is_whole(received: bytes) -> bool:
         if event is h11.NEED_DATA or event is h11.PAUSED:
             return False
     return True
-
-
-def main() -> None:
-    """The first line on standard input names the servers."""
-    os.nice(5)  # the page, and the browser, come first
-    commands = _Commands(0)
-    while (first := commands.take()) is None:
-        if commands.ended:
-            return
-        select.select([0], [], [])
-    clients = Clients(first["servers"])
-    clients.change(first)
-    clients.watch(0)
-    try:
-        while not commands.ended:
-            while (wishes := commands.take()) is not None:
-                clients.change(wishes)
-            if not commands.ended:
-                clients.run(60.0)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        clients.close()
-
-
-class _Commands:
-    """Lines of JSON from a descriptor, without waiting for them."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
-        self._read = b""
-        self.ended = False
-
-    def take(self) -> dict[str, Any] | None:
-        """The next; None if there is none, now or, if `ended`, ever."""
-        while b"\n" not in self._read:
-            try:
-                data = os.read(self._descriptor, 65536)
-            except BlockingIOError:
-                return None
-            if not data:
-                self.ended = True
-                return None
-            self._read += data
-        line, _, self._read = self._read.partition(b"\n")
-        wishes: dict[str, Any] = json.loads(line)
-        return wishes
-
-
-if __name__ == "__main__":
-    main()

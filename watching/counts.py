@@ -23,7 +23,7 @@ __all__ = ["BOUNDS", "ResponseCounts", "quantile"]
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds: of the histogram's buckets. Those of Prometheus' clients, and three below."""
 _WINDOW = 1.0
-"""Seconds that a rate and quantiles are of."""
+"""Seconds that a rate and quantiles are of, at least: a little more, if nobody has looked for a while."""
 _MOST = 1_000_000
 """Responses kept until somebody looks: a minute of a fast server. Beyond it the oldest are not counted."""
 
@@ -42,8 +42,9 @@ class ResponseCounts:
         self._buckets = [0] * (len(BOUNDS) + 1)
         """How many took longer than the bound before, and no longer than this; the last: than any."""
         self._seconds = 0.0
-        self._recent: deque[tuple[float, list[float]]] = deque()
-        """(when they were taken, the seconds of each), of the last _WINDOW."""
+        self._recent: deque[tuple[float, float, list[float]]] = deque()
+        """(since when, until when, the seconds of each): what has been taken in the last _WINDOW, and perhaps the one
+        before."""
         self._looked_at = monotonic()
 
     def look(self) -> tuple[Responses, Histogram]:
@@ -51,12 +52,12 @@ class ResponseCounts:
         with self._lock:
             now = monotonic()
             self._take_locked(now)
-            seconds = sorted(itertools.chain.from_iterable(seconds for _, seconds in self._recent))
-            since = self._recent[0][0] if self._recent else now
+            seconds = sorted(itertools.chain.from_iterable(seconds for *_, seconds in self._recent))
+            since = self._recent[0][0]
             cumulative = list(itertools.accumulate(self._buckets))
             responses = Responses(
                 total=self._total, by_class=dict(self._by_class),
-                per_second=len(seconds) / max(now - since, _WINDOW / 2),
+                per_second=len(seconds) / max(now - since, _WINDOW / 10),
                 p50=quantile(seconds, 0.5), p99=quantile(seconds, 0.99))
             return responses, Histogram(buckets=list(zip(BOUNDS, cumulative, strict=False)), sum=self._seconds,
                                         count=self._total)
@@ -76,9 +77,9 @@ class ResponseCounts:
         self._total += len(seconds)
         if ok := self._total - sum(self._by_class.values()):
             self._by_class["2xx"] += ok
-        self._recent.append((self._looked_at, seconds))
+        self._recent.append((self._looked_at, now, seconds))
         self._looked_at = now
-        while self._recent and self._recent[0][0] < now - _WINDOW:
+        while self._recent[0][1] < now - _WINDOW:
             self._recent.popleft()
 
 

@@ -6,13 +6,11 @@ import queue
 import webbrowser
 from collections import Counter
 from collections.abc import Sequence
-from typing import cast
 
 from acceptor.signals import SIGNALS_EVERY, handled_signals
 from watching.asking import AskingError, Client, parse_url
-from watching.messages import Sample, Steps
 from watching.server import ControlServer
-from watching.source import RemoteSource, SourceError
+from watching.source import RemoteSource
 
 __all__ = ["gather", "say_where"]
 
@@ -47,26 +45,6 @@ def say_where(url: str, open_browser: bool) -> None:
         print("No browser could be started here; open the address yourself.", flush=True)
 
 
-class _Nth(RemoteSource):
-    """One of several that a control server shows, as those of --processes."""
-
-    def __init__(self, address: str, label: str, token: str | None, place: int) -> None:
-        super().__init__(address, label, token)
-        self._place = place
-
-    def sample(self) -> Sample:
-        return cast("Sample", self._mine("/snapshot.json", 0.0))
-
-    def steps(self, seconds: float) -> Steps:
-        return cast("Steps", self._mine(f"/steps.json?seconds={seconds:g}", seconds))
-
-    def _mine(self, target: str, seconds: float) -> dict[str, object]:
-        said = self._get(target, seconds)["sources"]
-        if len(said) <= self._place:
-            raise SourceError(f"{self.label} does not run any more")
-        return self._labelled(said[self._place])
-
-
 def _found(urls: Sequence[str], token: str | None) -> list[RemoteSource]:
     """All that the control servers at these addresses show now. AskingError."""
     found: list[tuple[str, str, str | None, int]] = []
@@ -81,5 +59,5 @@ def _found(urls: Sequence[str], token: str | None) -> list[RemoteSource]:
             raise AskingError(f"{address} watches no server at the moment")
         found += [(address, sample["label"], own or token, place) for place, sample in enumerate(samples)]
     times = Counter(label for _, label, _, _ in found)
-    return [_Nth(address, label if times[label] == 1 else f"{label} ({address})", token, place)
+    return [RemoteSource(address, label if times[label] == 1 else f"{label} ({address})", token, place)
             for address, label, token, place in found]

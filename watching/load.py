@@ -44,7 +44,7 @@ class Clientele:
         """Held while something is changed."""
         self._state = LoadState(clients=0, keep_alive=False, sleep_ms=0.0)
         first = _checked({"clients": clients, "keep_alive": keep_alive, "sleep_ms": sleep_ms})
-        self._child = Child("watching.clients", "the load", heard=lambda child, said: None, ended=ended)
+        self._child = Child("watching.load_process", "the load", heard=lambda child, said: None, ended=ended)
         self._child.say({"servers": list(servers), "think_ms": think_ms})
         self._change(first)
 

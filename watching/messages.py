@@ -77,7 +77,8 @@ class Burst(TypedDict):
     """How long it was."""
     responses: int
     handoffs_per_response: float | None
-    """Connections that another thread has accepted than serves them, for each response; None if there was none."""
+    """Connections that another thread has accepted than serves them, for each request that has begun in this time; None
+    if none has."""
     wait_p99: float | None
     """Seconds from accept() to a thread that serves; None if none was taken up."""
     kernel_wait_p99: float | None

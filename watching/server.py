@@ -55,7 +55,7 @@ _FRESH = 0.05
 """Seconds for which a sample is as good as a new one, when several look."""
 _VIEWERS = 32
 """Connections at once: each is a thread."""
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 0.5
 """Seconds after which responses are counted, also if nobody looks."""
 
 
@@ -135,6 +135,8 @@ class ControlServer:
         """Show these from now on. Any thread."""
         with self._lock:
             self._sources = _sources_of(sources)
+        with self._sampling:
+            self._sampled = -1.0
 
     def __enter__(self) -> Self:
         return self.start()

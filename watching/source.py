@@ -204,33 +204,29 @@ _PATIENCE = 5.0
 
 
 class RemoteSource:
-    """What the control server at `address` says of its first source.
+    """What the control server at `address` says of one of its sources.
 
     address: "127.0.0.1:9000", or "unix:/run/app-control.sock".
     label: what to call it here; None: as it calls itself.
     token: if it asks for one.
+    place: of the source among those that it shows, from 0.
     """
 
-    def __init__(self, address: str, label: str | None = None, token: str | None = None) -> None:
+    def __init__(self, address: str, label: str | None = None, token: str | None = None, place: int = 0) -> None:
         self._address = address
         self.label = label or address
         self._named = label is not None
         self._token = token
+        self._place = place
         self._lock = threading.Lock()
         """Held while a connection is taken, or given back."""
         self._idle: list[http.client.HTTPConnection] = []
 
     def sample(self) -> Sample:
-        said = self._get("/snapshot.json", 0.0)["sources"]
-        if not said:
-            raise SourceError(f"{self._address} watches no server")
-        return cast("Sample", self._labelled(said[0]))
+        return cast("Sample", self._mine("/snapshot.json", 0.0))
 
     def steps(self, seconds: float) -> StepsSaid:
-        said = self._get(f"/steps.json?seconds={seconds:g}", seconds)["sources"]
-        if not said:
-            raise SourceError(f"{self._address} could not record")
-        return cast("StepsSaid", self._labelled(said[0]))
+        return cast("StepsSaid", self._mine(f"/steps.json?seconds={seconds:g}", seconds))
 
     def stacks(self) -> str:
         return self._ask("/threads", 0.0).decode(errors="replace")
@@ -242,16 +238,17 @@ class RemoteSource:
         for connection in idle:
             connection.close()
 
-    def _labelled(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _mine(self, target: str, seconds: float) -> dict[str, Any]:
+        try:
+            sources: list[dict[str, Any]] = json.loads(self._ask(target, seconds))["sources"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise SourceError(f"{self._address} is no control server: {error}") from None
+        if len(sources) <= self._place:
+            raise SourceError(f"{self.label} does not run any more")
+        said = sources[self._place]
         if self._named:
             said["label"] = self.label
         return said
-
-    def _get(self, target: str, seconds: float) -> dict[str, Any]:
-        try:
-            return cast("dict[str, Any]", json.loads(self._ask(target, seconds)))
-        except ValueError as error:
-            raise SourceError(f"{self._address} is no control server: {error}") from None
 
     def _ask(self, target: str, seconds: float) -> bytes:
         headers = {"Host": "localhost"}

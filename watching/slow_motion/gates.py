@@ -20,6 +20,7 @@ and the same threads at gates, have found all of them at rest in between.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -143,8 +144,11 @@ def _over(lane: Lane) -> bool:
 
 
 def _conditions(things: Iterable[object]) -> list[threading.Condition]:
-    """Those that are attributes of `things`, or of their attributes: of an event, a semaphore, a queue."""
+    """Those that are attributes of `things`, or in a list, deque or dict that is one, or attributes of what is: of an
+    event, a semaphore, a queue."""
     attributes = [value for thing in things for value in vars(thing).copy().values()]
+    attributes += [each for value in attributes if isinstance(value, (list, deque)) for each in value.copy()]
+    attributes += [each for value in attributes if isinstance(value, dict) for each in value.copy().values()]
     inner = [each for value in attributes if hasattr(value, "__dict__") for each in vars(value).copy().values()]
     return list(dict.fromkeys(each for each in attributes + inner if isinstance(each, threading.Condition)))
 
