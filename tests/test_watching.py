@@ -25,8 +25,10 @@ from taskmaster import (
     PreforkTaskmaster,
     RecyclingTaskmaster,
     SingleThreadedTaskmaster,
+    Snapshot,
     Taskmaster,
     ThreadPerConnectionTaskmaster,
+    ThreadState,
 )
 from tests.clients import PATIENCE
 from watching import ControlServer, LocalSource, RemoteSource, SourceError, control_for
@@ -451,3 +453,42 @@ def test_a_rate_is_right_also_if_nobody_has_looked_for_a_while(monkeypatch: pyte
     now += 1.5
     assert counts.look()[0]["per_second"] == 0
     assert counts.look()[0]["p99"] is None
+
+
+class Tiny(Taskmaster):
+    """On the bare contract: no register, no states."""
+
+    def execute_acceptor(self, acceptor: Any) -> None:
+        self.acceptor = acceptor
+        self.ended = threading.Event()
+        self.start_thread(self._loop, "tiny")
+
+    def _loop(self) -> None:
+        while (connection := self.acceptor.accept()) is not None:
+            self.handle_incoming_connection(connection)
+        self.ended.set()
+
+    def handle_incoming_connection(self, connection: Any) -> None:
+        self.acceptor.process_connection(connection)
+
+    def shutdown(self, deadline: float) -> list[str]:
+        return [] if self.ended.wait(deadline) else ["tiny"]
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(threads=dict.fromkeys(ThreadState, 0), queued=0, parked=0, accepted=0, served=0, refused=0,
+                        grown={}, shrunk={})
+
+
+def test_a_taskmaster_without_a_register_is_watched_too() -> None:
+    handler = Gated()
+    with Acceptor(handler, port=0, taskmaster=Tiny()) as acceptor, client_of(acceptor) as client:
+        source = LocalSource(acceptor)
+        try:
+            client.request("GET", "/x")
+            assert handler.entered.acquire(timeout=10)
+            assert [(lane["thread"], lane["state"]) for lane in source.sample()["lanes"]] == [("tiny", "H")]
+            assert [lane["thread"] for lane in source.steps(0.001)["lanes"]] == ["tiny"]
+        finally:
+            handler.open.set()
+        assert client.getresponse().read() == b"done"
+        assert source.sample()["decisions"] == []

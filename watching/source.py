@@ -19,6 +19,7 @@ from time import monotonic, sleep
 from typing import Any, Protocol, cast
 
 from acceptor import Acceptor
+from acceptor.connection import Connection
 from acceptor.recording import STATES, Recording
 from acceptor.run import Run, Steps
 from taskmaster.base import Taskmaster, ThreadState
@@ -108,9 +109,10 @@ class LocalSource:
         responses, histogram = self._counts.look()
         snapshot = taskmaster.snapshot()
         queues = [queue for queue in run.kernel_queues.values() if queue is not None] if run is not None else []
+        attended = run.attended() if run is not None else []
         with self._lock:
             now = monotonic()
-            lanes = lanes_now(self._rows, self._threads(), run.attended() if run is not None else [], now)
+            lanes = lanes_now(self._rows, self._threads(attended), attended, now)
         burst = self._burst
         return Sample(
             time=now, label=self.label, name=acceptor.name, model=type(taskmaster).__name__, process=os.getpid(),
@@ -131,10 +133,10 @@ class LocalSource:
     def steps(self, seconds: float) -> StepsSaid:
         if not 0 < seconds <= MOST_SECONDS:
             raise ValueError(f"seconds={seconds:g}: pass more than 0, and {MOST_SECONDS:g} at most")
-        if self.attach() is None:
+        if (run := self.attach()) is None:
             raise SourceError(f"{self.label} has not been started")
         with self._recording:
-            threads = self._threads()
+            threads = self._threads(run.attended())
             recording = self._begin()
             try:
                 sleep(seconds)  # there is nothing to wait for but time
@@ -181,10 +183,14 @@ class LocalSource:
             return self._acceptor.connection_count
         return self._steps.run.connection_count if self._steps.run is not None else 0
 
-    def _threads(self) -> Mapping[threading.Thread, ThreadState]:
-        """Those of the taskmaster; none if it does not keep the register that ours have."""
+    def _threads(self, attended: Sequence[tuple[Connection, int]]) -> Mapping[threading.Thread, ThreadState]:
+        """Those of the taskmaster. Of one that does not keep the register that ours have, those with a connection."""
         states = getattr(self._taskmaster, "states", None)
-        return cast("Mapping[threading.Thread, ThreadState]", states()) if states is not None else {}
+        threads: dict[threading.Thread, ThreadState] = dict(states()) if states is not None else {}
+        others = {owner for _, owner in attended if owner > 0} - {thread.ident for thread in threads}
+        if others:
+            threads.update({thread: ThreadState.SERVING for thread in threading.enumerate() if thread.ident in others})
+        return threads
 
     def _begin(self) -> Recording:
         try:

@@ -6,22 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from acceptor.recording import STATES
+
 __all__ = ["EXECUTOR", "NO_THREAD", "PLACES", "STATES", "Cell", "HandOff", "Moment", "Step", "Story"]
 
-STATES = {
-    "S": "starting",
-    "A": "in accept()",
-    "Q": "finds it a thread",
-    "R": "reads a request",
-    "H": "handler",
-    "W": "writes the response",
-    "K": "waits for its client",
-    "C": "closes, refuses",
-    "_": "waits for another thread",
-    "X": "leaves",
-    ".": "no thread",
-}
-"""What a thread does: the letters, and the words, of the record of a running server (`acceptor`)."""
 PLACES = {"kernel": "in the kernel", "queue": "in the queue", "parked": "parked"}
 """Where connections wait that no thread has: fields of `Moment`, and their words."""
 
