@@ -226,6 +226,7 @@ def check(events: Sequence[dict[str, Any]], length_ns: int) -> None:
         assert slices == sorted(slices, key=lambda slice_: slice_[0])
     for event in events:
         if event["ph"] in "sf":
+            assert isinstance(event["id"], int), "Perfetto takes no other"
             ends[event["id"]].append(event["ph"])
             at = round(1000 * event["ts"])
             assert any(begin <= at < end for begin, end in lanes[event["pid"], event["tid"]]), "an arrow from nowhere"

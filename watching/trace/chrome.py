@@ -25,6 +25,7 @@ __all__ = ["chrome_trace", "events_of", "write_json"]
 
 _EVERY_NS = 1_000_000
 """A counter changes several times for a request: its last value in this time is shown."""
+_MOST_ARROWS = 1_000_000_000
 _MOST_ROWS = 100_000
 """No two threads of a file have the same number, as on a real machine: those of a process begin at a multiple of it."""
 
@@ -64,8 +65,9 @@ def events_of(name: str, trace: Trace, process: int, origin: int) -> Iterator[di
         for begin, end, words, args in _slices(trace, row):
             yield {"ph": "X", **where, "name": words, "ts": _us(begin - origin), "dur": _us(end - begin),
                    **({"args": args} if args else {})}
-    for number, handoff in enumerate(trace.arrows, start=1):
-        arrow = {"cat": "hand-off", "name": "hand-off", "id": f"{process}-{number}", "pid": process}
+    # Whole numbers, for Perfetto takes no others ("flow_invalid_id" among its import errors), and of no other process.
+    for number, handoff in enumerate(trace.arrows, start=_MOST_ARROWS * process):
+        arrow = {"cat": "hand-off", "name": "hand-off", "id": number, "pid": process}
         yield {"ph": "s", **arrow, "tid": lane[handoff.source], "ts": _us(handoff.given - origin)}
         yield {"ph": "f", "bp": "e", **arrow, "tid": lane[handoff.target], "ts": _us(handoff.taken - origin)}
     threads = -1

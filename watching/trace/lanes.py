@@ -48,8 +48,9 @@ class Trace:
 
     @property
     def arrows(self) -> list[Handoff]:
-        """The hand-offs of which both ends are in this time."""
-        return [handoff for handoff in self.handoffs if handoff.given >= self.begin]
+        """The hand-offs of which both ends are in this time, and on a thread that goes on."""
+        return [handoff for handoff in self.handoffs if handoff.given >= self.begin
+                and handoff.given < handoff.source.end and handoff.taken < handoff.target.end]
 
     @cached_property
     def waits(self) -> list[int]:
