@@ -125,7 +125,8 @@ class Exchange(Request):
             if self._step is None:
                 end = self._begin()
             else:
-                self._connection.record("W" if self._connection.phase is not RECEIVING else "R")
+                if self._connection.lane is not None:
+                    self._connection.record("W" if self._connection.phase is not RECEIVING else "R")
                 end = self._step(self)
         except MustWait:
             raise
@@ -277,13 +278,15 @@ class Exchange(Request):
         connection.enter(RECEIVING)
         # A response's body may read this one, on a thread that does not wait for whoever takes the response.
         waits, stream.waits = stream.waits, True
-        connection.record("R")
+        if connection.lane is not None:
+            connection.record("R")
         try:
             return stream.receive_patiently(self._patience)
         finally:
             stream.waits = waits
             connection.enter(phase)
-            connection.record("H" if phase is HANDLING else "W")
+            if connection.lane is not None:
+                connection.record("H" if phase is HANDLING else "W")
 
     def _handle(self) -> Response:
         """Run the handler; what it raises becomes a response. OSError if the client is gone."""
@@ -462,10 +465,10 @@ class Exchange(Request):
 
     def _count_lost(self) -> None:
         """The client has left, or has been given up."""
-        service = self._connection.service
-        if service.count is not None:
-            service.count((time.monotonic() - self._started, self._planned.status if self._planned else _LEFT))
-        if service.log_access:
+        count = self._connection.service.count
+        if count is not None:
+            count((time.monotonic() - self._started, self._planned.status if self._planned else _LEFT))
+        if self._connection.service.log_access:
             self._log(complete=False)
 
     def _log(self, complete: bool = True) -> None:

@@ -145,12 +145,6 @@ class Recording:
 
         registry.each(enter, attended=True)
 
-    def forget(self, before: float) -> None:
-        """Drop the lanes of threads that have ended, and whose last step was before that time."""
-        for thread, lane in list(self._lanes.copy().items()):
-            if not thread.is_alive() and (not lane.steps or lane.steps[-1][0] < before):
-                del self._lanes[thread]
-
     def stop(self) -> None:
         """Record no more; a second call does nothing. A thread in the middle of a step may still write one or two."""
         if self.ended is None:
@@ -163,6 +157,7 @@ class RecordedSteps:
 
     def __init__(self, run: Run, recording: Recording) -> None:
         self._run = run
+        self._recording = recording
         self._lane = recording.lane
 
     def accept(self, timeout: float | None = None) -> Connection | None:
@@ -211,3 +206,5 @@ class RecordedSteps:
         """From now on it writes its steps itself, its end too, until that."""
         lane = connection.lane = self._lane()
         lane.step((monotonic(), "R", connection.number, None))
+        if self._recording.ended is not None:  # `stop` may have looked at this connection before it had the lane
+            connection.lane = None

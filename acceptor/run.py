@@ -283,7 +283,9 @@ class Run:
             if self._service.recording is not None:
                 raise RuntimeError(f"{self._name} is being recorded already; stop() that recording first")
             self._service.recording = recording
-        steps.take(RecordedSteps(self, recording))
+            # Under the lock, as its end, and as what ends this run: or it might be put in the place of another run's
+            # steps, the server having been stopped and started again in between.
+            steps.take(RecordedSteps(self, recording))
         recording.enter(self._registry)
         return recording
 
@@ -291,7 +293,7 @@ class Run:
         with self._records:
             if self._service.recording is not recording:  # another thread has stopped it too
                 return
-            if steps.run is self:  # else the server has been stopped, and started again, meanwhile
+            if not self._over:  # else the steps may be those of another run by now
                 steps.take(self)
                 for connection, _ in self._registry.items():
                     connection.lane = None
@@ -384,7 +386,8 @@ class Run:
 
     def _close_everything(self) -> None:
         """Answer whoever still waits for a thread, and give everything back to the system."""
-        self._over = True
+        with self._records:
+            self._over = True
         while (accepted := self._listener.take_drained()) is not None:
             self._admit(accepted)
         while self._registry.unpark_any(True) is not None:

@@ -53,6 +53,8 @@ class Service:
     count: Callable[[Answer], None] | None = None
     """Called for each response, by the thread that has sent it; None: nobody counts. Set by whoever does, at any time:
     to the `append` of a deque, which is one operation, with a GIL or without."""
+    counts: object = None
+    """Of whoever counts, for another to find: so that they count together."""
     recording: Recording | None = None
     """While somebody records."""
     make_wire: Callable[[Limits, Compliance], Wire] = H11Wire

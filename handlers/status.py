@@ -123,4 +123,6 @@ def _lines(now: StatusNow) -> str:
 
 def _refresh(written: str) -> int | None:
     """Seconds; None if there is no whole number that will do."""
-    return int(written) if written.isascii() and written.isdigit() and 0 < int(written[:9]) <= _SLOWEST else None
+    if len(written) > 4 or not (written.isascii() and written.isdigit()):
+        return None
+    return int(written) if 0 < int(written) <= _SLOWEST else None

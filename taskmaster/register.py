@@ -122,8 +122,9 @@ class Register(Taskmaster):
         A model may count some as SERVING that are here as they were before: see `RecyclingTaskmaster`.
         """
         with self.lock:
-            return {thread: ThreadState(self._states.get(thread.ident or 0, ThreadState.LEAVING))
-                    for thread in self._threads}
+            left = set(self._left)  # of those another thread may have the ident by now, and a state under it
+            return {thread: ThreadState.LEAVING if thread in left else
+                    ThreadState(self._states.get(thread.ident or 0, ThreadState.LEAVING)) for thread in self._threads}
 
     def share(self, cells: Cells) -> None:
         """Keep the numbers in `cells` from now on, for another process to read, with `snapshot_from`.

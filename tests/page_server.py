@@ -214,8 +214,8 @@ class MadeUpSource:
                                 p50=seconds[len(seconds) // 2] if seconds else None,
                                 p99=seconds[len(seconds) * 99 // 100] if seconds else None),
             histogram=Histogram(buckets=[], sum=0.0, count=self.total),
-            burst=Burst(time=now, seconds=0.02, responses=len(seconds),
-                        handoffs_per_response=float(self.label != "recycling") if seconds else None,
+            burst=Burst(time=now, seconds=0.02, requests=len(seconds),
+                        handoffs_per_request=float(self.label != "recycling") if seconds else None,
                         wait_p99=max((each[2] for each in self.window), default=None), kernel_wait_p99=0.0),
             threads_started=self.started, grown=dict(self.grown), shrunk={}, decisions=list(self.decisions),
             violations={})

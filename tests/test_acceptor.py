@@ -437,7 +437,7 @@ def test_a_connection_given_up_by_a_hook_that_had_passed_it_on_is_not_closed_und
                 raise ValueError("after the connection has been passed on")
 
     handler = Handler()
-    with Acceptor(handler, port=0, taskmaster=Raises(threads=1)) as acceptor, connected(acceptor) as sock:
+    with Acceptor(handler, port=0, taskmaster=Raises(threads=1, idle="hold")) as acceptor, connected(acceptor) as sock:
         sock.sendall(GET)
         handler.gate.set()
         assert sock.recv(12) == b"HTTP/1.1 200"

@@ -176,7 +176,7 @@ def test_the_sentence_of_a_source() -> None:
         after["responses"]["total"] += answers
         after["connections"]["accepted"] += accepted
         after["connections"]["refused"] = refused
-        bursts = [{"responses": responses, "handoffs_per_response": None if off is None or handoffs is None
+        bursts = [{"requests": responses, "handoffs_per_request": None if off is None or handoffs is None
                    else handoffs + off} for responses, off in ((5, 9), (80, -0.1), (40, 0.2), (9, None))]
         trials.append((before, after, bursts))
     call = f"{json.dumps(trials)}.map(([before, after, bursts]) => m.story(after, m.rates(before, after, bursts)))"
@@ -221,7 +221,7 @@ def sample(time: float) -> Sample:
         responses=Responses(total=1_234_567, by_class={"2xx": 1_234_557, "5xx": 10}, per_second=1234.4, p50=0.001,
                             p99=0.0204),
         histogram=Histogram(buckets=[], sum=0.0, count=1_234_567),
-        burst=Burst(time=time, seconds=0.02, responses=20, handoffs_per_response=1.0, wait_p99=0.0005,
+        burst=Burst(time=time, seconds=0.02, requests=20, handoffs_per_request=1.0, wait_p99=0.0005,
                     kernel_wait_p99=0.003),
         threads_started=17, grown={"start": 16, "the last waiter was taken": 1}, shrunk={},
         decisions=[DecisionSaid(time=time - 1, change=1, reason="the last waiter was taken", threads=17)],

@@ -34,7 +34,7 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
     ThreadState,
 )
-from tests.clients import PATIENCE, Gate, RawClient, request
+from tests.clients import Gate, RawClient, request
 
 MODELS: dict[str, Callable[[Executor], Taskmaster]] = {
     "single": lambda _: SingleThreadedTaskmaster(),
@@ -633,26 +633,6 @@ def test_a_job_that_has_begun_before_is_not_seen_but_what_follows_is() -> None:
     [lane] = recording.lanes
     assert lane.thread.name.startswith("loop-")
     assert letters(lane).replace("A", "") in ("RWWcX", "QRWWcX"), "it was in accept() when the recording began, or not"
-
-
-def test_threads_that_have_ended_can_be_forgotten() -> None:
-    with (Acceptor(lambda request: "Hello", taskmaster=ThreadPerConnectionTaskmaster(), port=0) as acceptor,
-          RawClient.connect(acceptor.port) as first):
-        recording = acceptor.record()
-        first.send(request())
-        first.read_response()
-        with RawClient.connect(acceptor.port) as second:
-            second.send(request(headers=["Connection: close"]))
-            second.read_response()
-            second.expect_eof()
-        [ended] = [lane.thread for lane in recording.lanes if letters(lane).endswith("c")]
-        ended.join(PATIENCE)
-        recording.forget(recording.begun)
-        assert ended in [lane.thread for lane in recording.lanes], "its last step was later"
-        recording.forget(recording.begun + 2 * PATIENCE)
-        left = [lane.thread.name.partition("-")[0] for lane in recording.lanes]
-        assert sorted(left) == ["accept", "worker"]
-        recording.stop()
 
 
 def test_every_phase_has_a_state() -> None:

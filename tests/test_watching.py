@@ -36,6 +36,7 @@ from watching.bursts import burst_of
 from watching.counts import BOUNDS, ResponseCounts, quantile
 from watching.lanes import Rows
 from watching.messages import LaneSteps, Sample, Steps
+from watching.pieces import steps_in_pieces
 
 MODELS = [SingleThreadedTaskmaster, ThreadPerConnectionTaskmaster, lambda: PooledTaskmaster(threads=3),
           RecyclingTaskmaster, lambda: RecyclingTaskmaster(idle="hold")]
@@ -56,6 +57,11 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain"
         time.sleep(0.002)
+
+
+def settle(acceptor: Acceptor) -> None:
+    """Until all is counted: a client may have its response before."""
+    wait_until(lambda: acceptor.taskmaster.snapshot().served == acceptor.taskmaster.snapshot().accepted)
 
 
 def hello(request: Request) -> Response:
@@ -98,7 +104,7 @@ def test_at_rest_a_sample_agrees_with_the_snapshot_and_with_what_clients_have_re
             for _ in range(3):
                 client.request("GET", "/")
                 client.getresponse().read()
-        wait_until(lambda: taskmaster.snapshot().served == taskmaster.snapshot().accepted)
+        settle(acceptor)
         sample, snapshot = source.sample(), taskmaster.snapshot()
         assert sample["responses"]["total"] == sample["histogram"]["count"] == 8
         assert sample["responses"]["by_class"] == {"2xx": 6, "4xx": 1, "5xx": 1}
@@ -115,7 +121,7 @@ def test_at_rest_a_sample_agrees_with_the_snapshot_and_with_what_clients_have_re
 def test_a_lane_shows_what_its_thread_does(make: Any) -> None:
     handler = Gated()
     with Acceptor(handler, port=0, taskmaster=make()) as acceptor, client_of(acceptor) as client:
-        source = LocalSource(acceptor, "me")
+        source = LocalSource(acceptor, "me", queries=True)
         try:
             client.request("GET", "/slow?x=1")
             assert handler.entered.acquire(timeout=10)
@@ -154,6 +160,7 @@ def test_before_the_start_and_after_the_stop_there_is_a_sample_too() -> None:
         get(acceptor.urls[0])
         assert acceptor.run is not None
         assert acceptor.run.service.count is None
+    assert source.sample()["responses"]["total"] == 2
 
 
 def test_two_cannot_record_at_once_but_can_wait_for_each_other() -> None:
@@ -166,7 +173,7 @@ def test_two_cannot_record_at_once_but_can_wait_for_each_other() -> None:
             thread.join()
         recording = acceptor.record()
         try:
-            with pytest.raises(SourceError, match="already"):
+            with pytest.raises(SourceError, match="is being recorded"):
                 source.steps(0.001)
         finally:
             recording.stop()
@@ -203,7 +210,7 @@ def test_a_thread_keeps_its_row_and_a_new_one_gets_the_lowest(times: list[set[in
     rows = Rows()
     before: dict[threading.Thread, int] = {}
     for alive in times:
-        now = dict(rows.assign([threads[number] for number in sorted(alive)]))
+        now = dict(rows.assign([threads[number] for number in sorted(alive)], 0.0))
         assert set(now) == {threads[number] for number in alive}
         assert len(set(now.values())) == len(now)
         assert all(now[thread] == row for thread, row in before.items() if thread in now)
@@ -221,12 +228,13 @@ def burst(*lanes: list[Step]) -> Any:
 def test_a_burst_tells_of_handoffs_and_waits() -> None:
     client = ("127.0.0.1", 1, 0.004)
     told = burst(
-        [(0.1, "Q", 1, client), (0.2, "A", 0, None), (0.3, "Q", 2, client), (0.31, "R", 2, None), (0.4, "W", 2, None)],
+        [(0.1, "Q", 1, client), (0.2, "A", 0, None), (0.3, "Q", 2, client), (0.31, "R", 2, None),
+         (0.35, "H", 2, ("GET", "/")), (0.36, "R", 2, None), (0.37, "H", 2, None), (0.4, "W", 2, None)],
         [(0.15, "R", 1, None), (0.2, "H", 1, ("GET", "/")), (0.5, "W", 1, None), (1.5, "W", 1, None)],
     )
-    assert (told["responses"], told["handoffs_per_response"], told["kernel_wait_p99"]) == (2, 0.5, 0.004)
+    assert (told["requests"], told["handoffs_per_request"], told["kernel_wait_p99"]) == (2, 0.5, 0.004)
     assert told["wait_p99"] == pytest.approx(0.05)
-    assert burst()["handoffs_per_response"] is None
+    assert burst()["handoffs_per_request"] is None
 
 
 # The control server.
@@ -241,6 +249,7 @@ def watched() -> Iterator[tuple[Acceptor, ControlServer]]:
 def test_the_control_server_has_the_page_and_what_it_is_made_of(watched: tuple[Acceptor, ControlServer]) -> None:
     acceptor, control = watched
     get(acceptor.urls[0])
+    settle(acceptor)
     status, page = get(control.url)
     assert (status, page[:15].lower()) == (200, b"<!doctype html>")
     said = json.loads(get(f"{control.url}/snapshot.json")[1])
@@ -346,7 +355,7 @@ def test_a_token_is_asked_for_and_kept_by_a_browser() -> None:
         with urllib.request.urlopen(control.url, timeout=10) as response:
             cookie = response.headers["Set-Cookie"].partition(";")[0]
         assert get(f"{server}/snapshot.json", Cookie=cookie)[0] == 200
-        with pytest.raises(SourceError, match=r"401.*token"):
+        with pytest.raises(SourceError, match="asks for a token"):
             RemoteSource(control.name).sample()
         remote = RemoteSource(control.name, "far", token="open-sesame")
         assert remote.sample()["label"] == "far"
@@ -368,7 +377,7 @@ def test_what_others_can_reach_needs_a_token(bind: str) -> None:
     ControlServer(acceptor, bind, token="long-enough")
 
 
-@pytest.mark.parametrize("token", ["", "short", "with space in it", "ümlaut-ümlaut"])
+@pytest.mark.parametrize("token", ["", "short", "with space in it", "ümlaut-ümlaut", "semi;colon", 'quote"quote'])
 def test_a_token_that_is_none_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match="token: pass at least 8"):
         ControlServer(Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()), token=token)
@@ -381,6 +390,7 @@ def test_a_remote_source_says_the_same_over_a_unix_socket(tmp_path: Path) -> Non
         local = LocalSource(acceptor)
         local.look()
         get(acceptor.urls[0])
+        settle(acceptor)
         with ControlServer(local, f"unix:{tmp_path}/control.sock"):
             remote = RemoteSource(f"unix:{tmp_path}/control.sock", "here")
             said: Sample = remote.sample()
@@ -388,7 +398,7 @@ def test_a_remote_source_says_the_same_over_a_unix_socket(tmp_path: Path) -> Non
             assert said["responses"]["total"] == 1
             assert remote.steps(0.001)["label"] == "here"
             assert "recycling-" in remote.stacks()
-        with pytest.raises(SourceError, match="is it running"):
+        with pytest.raises(SourceError, match="does the server run"):
             remote.sample()
         remote.close()
 
@@ -396,12 +406,12 @@ def test_a_remote_source_says_the_same_over_a_unix_socket(tmp_path: Path) -> Non
 def test_a_remote_source_that_is_no_control_server_says_so(tmp_path: Path) -> None:
     with Acceptor(hello, port=0, taskmaster=SingleThreadedTaskmaster()) as acceptor:
         remote = RemoteSource(acceptor.name)
-        with pytest.raises(SourceError, match="no control server"):
+        with pytest.raises(SourceError, match=r"has no /snapshot\.json|no control server"):
             remote.sample()
         remote.close()
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
-    with pytest.raises(SourceError, match="is it running"):
+    with pytest.raises(SourceError, match="does the server run"):
         RemoteSource(f"127.0.0.1:{port}").sample()
 
 
@@ -492,3 +502,152 @@ def test_a_taskmaster_without_a_register_is_watched_too() -> None:
             handler.open.set()
         assert client.getresponse().read() == b"done"
         assert source.sample()["decisions"] == []
+
+
+def test_what_is_wrong_in_a_request_of_a_browser_is_answered_too(watched: tuple[Acceptor, ControlServer]) -> None:
+    _, control = watched
+    host, port = control.name.split(":")
+    for target, status in (("//[", 404), ("/" + "a" * 300 + ".js", 404), ("/%00.js", 404)):
+        client = http.client.HTTPConnection(host, int(port), timeout=10)
+        client.request("GET", target)
+        assert client.getresponse().status == status
+        client.close()
+
+
+def test_another_site_cannot_have_the_server_recorded(watched: tuple[Acceptor, ControlServer]) -> None:
+    _, control = watched
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        assert get(f"{control.url}/steps.json?seconds=0.001", **{"Sec-Fetch-Site": site})[0] == status
+    assert get(f"{control.url}/", **{"Sec-Fetch-Site": "cross-site"})[0] == 200  # a link to the page
+
+
+def test_queries_are_not_shown_unless_they_are_asked_for() -> None:
+    handler = Gated()
+    with Acceptor(handler, port=0, taskmaster=RecyclingTaskmaster()) as acceptor, client_of(acceptor) as client:
+        source = LocalSource(acceptor)
+        try:
+            client.request("GET", "/reset?token=hunter2")
+            assert handler.entered.acquire(timeout=10)
+            said = [json.dumps(source.sample()), json.dumps(source.steps(0.001)), source.stacks()]
+            assert all("/reset?..." in each and "hunter2" not in each for each in said)
+        finally:
+            handler.open.set()
+
+
+def test_two_control_servers_count_together() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        first, second = LocalSource(acceptor), LocalSource(acceptor)
+        for source in (first, second):
+            source.look()
+        for total in (1, 2):
+            get(acceptor.urls[0])
+            settle(acceptor)
+            assert first.sample()["responses"]["total"] == second.sample()["responses"]["total"] == total
+        first.detach()
+        get(acceptor.urls[0])
+        settle(acceptor)
+        assert second.sample()["responses"]["total"] == 3
+        second.detach()
+        assert acceptor.run is not None
+        assert acceptor.run.service.count is None
+
+
+def test_the_end_of_a_control_server_ends_what_it_records() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        control = ControlServer(acceptor).start()
+        said: list[Any] = []
+        asking = threading.Thread(target=lambda: said.append(get(f"{control.url}/steps.json?seconds=10")))
+        asking.start()
+        assert acceptor.run is not None
+        service = acceptor.run.service
+        wait_until(lambda: service.recording is not None)
+        began = time.monotonic()
+        control.stop()
+        asking.join(PATIENCE)
+        assert time.monotonic() - began < 9, "it has not waited to the end"
+        assert said[0][0] == 200
+        assert service.recording is None
+
+
+def test_while_one_records_for_long_another_is_told_so() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        source = LocalSource(acceptor)
+        long = threading.Thread(target=source.steps, args=(10,))
+        long.start()
+        assert acceptor.run is not None
+        service = acceptor.run.service
+        wait_until(lambda: service.recording is not None)
+        with pytest.raises(SourceError, match="for somebody else"):
+            source.steps(0.001)
+        source.detach()
+        long.join(PATIENCE)
+        assert not long.is_alive()
+
+
+def test_so_many_event_streams_and_no_more() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor, ControlServer(acceptor) as control:
+        streams = [urllib.request.urlopen(f"{control.url}/events", timeout=10) for _ in range(24)]
+        assert get(f"{control.url}/events")[0] == 503
+        assert get(f"{control.url}/snapshot.json")[0] == 200
+        for stream in streams:
+            stream.close()
+        wait_until(lambda: _status_of_events(control) == 200)
+
+
+def _status_of_events(control: ControlServer) -> int:
+    try:
+        with urllib.request.urlopen(f"{control.url}/events", timeout=10) as stream:
+            return int(stream.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_two_sources_of_one_name_get_two() -> None:
+    with Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as acceptor:
+        sources = [LocalSource(acceptor, "twin"), LocalSource(acceptor, "twin")]
+        with ControlServer(sources) as control:
+            said = json.loads(get(f"{control.url}/snapshot.json")[1])
+            assert [each["label"] for each in said["sources"]] == ["twin", "twin'"]
+            assert get(f"{control.url}/metrics")[0] == 200
+
+
+def test_a_remote_source_is_found_by_its_name(tmp_path: Path) -> None:
+    bind = f"unix:{tmp_path}/control.sock"
+    with (Acceptor(hello, port=0, taskmaster=RecyclingTaskmaster()) as one,
+          Acceptor(hello, port=0, taskmaster=PooledTaskmaster(threads=1)) as two,
+          ControlServer([LocalSource(one, "one & 1"), LocalSource(two, "two")], bind) as control):
+        for theirs, model in (("one & 1", "RecyclingTaskmaster"), ("two", "PooledTaskmaster")):
+            remote = RemoteSource(bind, "here", theirs=theirs)
+            assert (remote.sample()["model"], remote.sample()["label"]) == (model, "here")
+            assert remote.steps(0.001)["model"] == model
+            assert "Pooled" in remote.stacks() or theirs != "two"
+            remote.close()
+        control.show([LocalSource(two, "two")])
+        gone = RemoteSource(bind, theirs="one & 1")
+        with pytest.raises(SourceError, match="does not run any more"):
+            gone.sample()
+        gone.close()
+
+
+def test_one_that_does_not_answer_is_not_asked_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("watching.remote._PATIENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        remote = RemoteSource(f"127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(3):
+            with pytest.raises(SourceError, match="has not answered"):
+                remote.sample()
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+@given(st.lists(st.lists(st.tuples(st.floats(0, 1), st.sampled_from("AQH"), st.integers(0, 9), st.none()), max_size=5),
+                max_size=3), st.integers(1, 3))
+def test_pieces_of_json_are_json(lanes: list[list[Step]], piece: int) -> None:
+    said = Steps(label="a", name="b", model="c", process=1, begin=0.0, end=1.0, lanes=[
+        LaneSteps(lane=number, thread="t", steps=steps) for number, steps in enumerate(lanes)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("watching.pieces._PIECE", piece)
+        assert json.loads(b"".join(steps_in_pieces([said, said]))) == json.loads(json.dumps({"sources": [said, said]}))

@@ -2,7 +2,7 @@
 
     server          ControlServer: the page, and what it is made of, on a port of its own; access: who may see it
     page            the live page
-    source          where the numbers come from: this process, or another one's control server; messages: as JSON
+    source          where the numbers come from: this process; remote: another one's control server; messages: as JSON
     counts          responses; lanes: threads; bursts: hand-offs and waits, from some milliseconds step by step
     trace           steps as a Chrome trace, and as pictures
     metrics         for Prometheus
@@ -17,7 +17,8 @@ Nothing of it is in the way of a request but that a response is counted: see `ac
 """
 
 from watching.processes import control_for
+from watching.remote import RemoteSource
 from watching.server import ControlServer, Load
-from watching.source import LocalSource, RemoteSource, Source, SourceError
+from watching.source import LocalSource, Source, SourceError
 
 __all__ = ["ControlServer", "Load", "LocalSource", "RemoteSource", "Source", "SourceError", "control_for"]

@@ -60,7 +60,7 @@ class Client:
 
     def snapshot(self) -> dict[str, Any]:
         """{"time": ..., "sources": [a `watching.messages.Sample` each], ...}. AskingError."""
-        body = self._ask("/snapshot.json")
+        body = self.ask("/snapshot.json")
         try:
             said = json.loads(body)
             assert isinstance(said["sources"], list)
@@ -74,25 +74,29 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, target: str) -> bytes:
+    def ask(self, target: str, patience: float = _PATIENCE) -> bytes:
+        """What it answers with 200; AskingError. patience: seconds to wait for each piece of it."""
         kept = self._connection is not None
         try:
             if self._connection is None:
                 self._connection = _connection(self.address)
+            self._connection.timeout = patience
+            if self._connection.sock is not None:
+                self._connection.sock.settimeout(patience)
             self._connection.request("GET", target, headers=self._headers)
             response = self._connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if kept:  # it may have been closed meanwhile
-                return self._ask(target)
-            raise AskingError(self._silence(error)) from None
+            if kept and not isinstance(error, TimeoutError):  # it may have been closed meanwhile
+                return self.ask(target, patience)
+            raise AskingError(self._silence(error, patience)) from error
         if response.status != 200:
             self.close()
             raise AskingError(self._refusal(response.status, body.decode(errors="replace").strip()[:300]))
         return body
 
-    def _silence(self, error: Exception) -> str:
+    def _silence(self, error: Exception, patience: float) -> str:
         if isinstance(error, ConnectionRefusedError):
             return f"nothing listens on {self.address}; does the server run, with --control {self.address}?"
         if isinstance(error, FileNotFoundError):
@@ -103,7 +107,7 @@ class Client:
         if isinstance(error, socket.gaierror):
             return f"{self.address}: there is no such host ({error.strerror}); {_FIX}"
         if isinstance(error, TimeoutError):
-            return f"{self.address} has not answered for {_PATIENCE:g} s; is it a control server, and does it run?"
+            return f"{self.address} has not answered for {patience:g} s; is it a control server, and does it run?"
         if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
             return f"{self.address} does not speak HTTP; {_FIX}"
         return f"{self.address} does not answer: {error}"
@@ -125,17 +129,17 @@ class Client:
 def _connection(address: str) -> http.client.HTTPConnection:
     if address.startswith("unix:"):
         return _UnixConnection(address.removeprefix("unix:"))
-    return http.client.HTTPConnection(address, timeout=_PATIENCE)
+    return http.client.HTTPConnection(address)
 
 
 class _UnixConnection(http.client.HTTPConnection):
     """Over a UNIX socket; "@name" is one in the abstract namespace."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+        super().__init__("localhost")
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_PATIENCE)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path.replace("@", "\0", 1) if self._path.startswith("@") else self._path)

@@ -26,8 +26,8 @@ from acceptor.signals import SIGNALS_EVERY, handled_signals
 from watching.children import Child
 from watching.gather import say_where
 from watching.load import CLIENTS, SLEEP_MS, THINK_MS, Clientele
+from watching.remote import RemoteSource
 from watching.server import ControlServer
-from watching.source import RemoteSource
 
 __all__ = ["CompareError", "Comparison"]
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import queue
+import secrets
 import webbrowser
 from collections import Counter
 from collections.abc import Sequence
 
 from acceptor.signals import SIGNALS_EVERY, handled_signals
 from watching.asking import AskingError, Client, parse_url
+from watching.remote import RemoteSource
 from watching.server import ControlServer
-from watching.source import RemoteSource
 
 __all__ = ["gather", "say_where"]
 
@@ -22,10 +23,11 @@ def gather(urls: Sequence[str], *, token: str | None = None, bind: str = "127.0.
     urls: see `watching.asking.parse_url`. token: for those whose URL has none.
     AskingError if one of them does not answer; OSError if `bind` cannot be had.
     """
-    sources = _found(urls, token)
+    sources, secret = _found(urls, token)
     news: queue.SimpleQueue[None] = queue.SimpleQueue()
     try:
-        with (handled_signals(lambda: news.put(None), lambda: None, None), ControlServer(sources, bind) as control):
+        with (handled_signals(lambda: news.put(None), lambda: None, None),
+              ControlServer(sources, bind, token=secret) as control):
             say_where(control.url, open_browser)
             while True:
                 try:
@@ -45,9 +47,10 @@ def say_where(url: str, open_browser: bool) -> None:
         print("No browser could be started here; open the address yourself.", flush=True)
 
 
-def _found(urls: Sequence[str], token: str | None) -> list[RemoteSource]:
-    """All that the control servers at these addresses show now. AskingError."""
-    found: list[tuple[str, str, str | None, int]] = []
+def _found(urls: Sequence[str], token: str | None) -> tuple[list[RemoteSource], str | None]:
+    """All that the control servers at these addresses show now; and a token, if one of them asks for one: what that
+    shows is not for everybody here. AskingError."""
+    found: list[tuple[str, str, str | None]] = []
     for url in urls:
         address, own = parse_url(url)
         client = Client(address, own or token)
@@ -57,7 +60,8 @@ def _found(urls: Sequence[str], token: str | None) -> list[RemoteSource]:
             client.close()
         if not samples:
             raise AskingError(f"{address} watches no server at the moment")
-        found += [(address, sample["label"], own or token, place) for place, sample in enumerate(samples)]
-    times = Counter(label for _, label, _, _ in found)
-    return [RemoteSource(address, label if times[label] == 1 else f"{label} ({address})", token, place)
-            for address, label, token, place in found]
+        found += [(address, sample["label"], own or token) for sample in samples]
+    times = Counter(label for _, label, _ in found)
+    sources = [RemoteSource(address, label if times[label] == 1 else f"{label} ({address})", their_token, label)
+               for address, label, their_token in found]
+    return sources, secrets.token_urlsafe() if any(their_token for *_, their_token in found) else None

@@ -21,6 +21,8 @@ __all__ = ["Rows", "lanes_now", "lanes_of"]
 _LETTERS = {ThreadState.STARTING: "S", ThreadState.ACCEPTING: "A", ThreadState.WAITING: "_", ThreadState.SERVING: "Q",
             ThreadState.LEAVING: "X"}
 """Of a thread that has no connection. (SERVING: it is about to have one.)"""
+_KEPT = 60.0
+"""Seconds for which the last rows are kept when they have no thread any more."""
 
 
 class Rows:
@@ -30,13 +32,15 @@ class Rows:
         self._of_thread: dict[threading.Thread, int] = {}
         self._free: list[int] = []
         """A heap."""
+        self._used: dict[int, float] = {}
+        """When each row had a thread, last."""
         self._since: dict[int, tuple[str, int, float]] = {}
         """Of each row: the state in which it was seen, with which connection, and since when."""
         self.count = 0
-        """Rows that there have been."""
+        """Rows that there have been lately."""
 
-    def assign(self, threads: Iterable[threading.Thread]) -> dict[threading.Thread, int]:
-        """The row of each of `threads`, which are all that there are now."""
+    def assign(self, threads: Iterable[threading.Thread], at: float) -> dict[threading.Thread, int]:
+        """The row of each of `threads`, which are all that there are now. A copy. at: the time."""
         now = dict.fromkeys(threads)
         for thread in [thread for thread in self._of_thread if thread not in now]:
             heapq.heappush(self._free, self._of_thread.pop(thread))
@@ -46,7 +50,13 @@ class Rows:
                     heapq.heappush(self._free, self.count)
                     self.count += 1
                 self._of_thread[thread] = heapq.heappop(self._free)
-        return self._of_thread
+        self._used.update(dict.fromkeys(self._of_thread.values(), at))
+        while self.count and self._used[self.count - 1] < at - _KEPT:  # the last, and it has had no thread for long
+            self.count -= 1
+            self._free.remove(self.count)
+            heapq.heapify(self._free)
+            self._since.pop(self.count, None)
+        return dict(self._of_thread)
 
     def since(self, row: int, state: str, connection: int, now: float) -> float:
         """Since when it has been seen so."""
@@ -57,18 +67,20 @@ class Rows:
 
 
 def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
-              attended: Iterable[tuple[Connection, int]], now: float) -> list[LaneNow]:
-    """Where each thread is: all rows there have been, by number.
+              attended: Iterable[tuple[Connection, int]], now: float, queries: bool) -> list[LaneNow]:
+    """Where each thread is: all rows there have been lately, by number.
 
-    threads: as `Register.states` has them. attended: as `Run.attended` has them.
+    threads: as `Register.states` has them. attended: as `Run.attended` has them. queries: whether those of requests
+    are shown.
 
     Nothing has been written down for it: a connection knows its phase, and who has it.
     """
     of_thread = {owner: connection for connection, owner in attended if owner > 0}
     lanes: list[LaneNow] = []
-    for thread, row in rows.assign(threads).items():
+    for thread, row in rows.assign(threads, now).items():
         ident = thread.ident or 0
-        connection = of_thread.get(ident)
+        # Of one that is leaving a new thread may have the ident by now.
+        connection = of_thread.get(ident) if threads[thread] is not ThreadState.LEAVING else None
         request = None
         if connection is None:
             state, number = _LETTERS[threads[thread]], 0
@@ -77,7 +89,7 @@ def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
             phase, since, number = connection.phase, connection.since, connection.number
             state = LETTERS[phase]
             if (head := connection.head) is not None and phase not in (Phase.FRESH, Phase.READING, Phase.IDLE):
-                request = f"{head.method} {head.target}"
+                request = f"{head.method} {shown(head.target, queries)}"
             rows.since(row, state, number, now)
         lanes.append(LaneNow(lane=row, thread=thread.name, ident=ident, state=state, since=since, connection=number,
                              request=request, client=connection.peer if connection is not None else None))
@@ -87,15 +99,22 @@ def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
     return sorted(lanes, key=lambda lane: lane["lane"])
 
 
-def lanes_of(recording: Recording, rows: Rows, threads: Mapping[threading.Thread, ThreadState]) -> list[LaneSteps]:
+def shown(target: str, queries: bool) -> str:
+    """A request's target; without its query, where secrets may be, unless those are to be shown."""
+    path, mark, query = target.partition("?")
+    return target if queries or not query else f"{path}{mark}..."
+
+
+def lanes_of(recording: Recording, known: Mapping[threading.Thread, int],
+             threads: Mapping[threading.Thread, ThreadState], queries: bool) -> list[LaneSteps]:
     """What each thread has done in `recording`, which has been stopped, by rows.
 
-    threads: those that there were when it began, with their states then. Others get the lowest rows behind, one after
-    the other in the same row if they lived one after the other.
+    threads: those that there were when it began, with their states then; known: their rows. Others get the lowest rows
+    behind, one after the other in the same row if they lived one after the other.
     """
     assert recording.ended is not None
-    steps = {lane.thread: lane.copy() for lane in recording.lanes}
-    known = rows.assign(threads)
+    steps = {lane.thread: [_shown(step, queries) for step in lane.copy()] for lane in recording.lanes}
+    behind = max(known.values(), default=-1) + 1
     found: list[LaneSteps] = []
     for thread, state in threads.items():
         own = steps.pop(thread, [])
@@ -110,8 +129,13 @@ def lanes_of(recording: Recording, rows: Rows, threads: Mapping[threading.Thread
         own = _ended(thread, own)
         place = next((place for place, end in enumerate(ends) if end < own[0][0]), len(ends))
         ends[place:place + 1] = [own[-1][0] if own[-1][1] == "." else float("inf")]
-        found.append(LaneSteps(lane=rows.count + place, thread=thread.name, steps=own))
+        found.append(LaneSteps(lane=behind + place, thread=thread.name, steps=own))
     return sorted(found, key=lambda lane: (lane["lane"], lane["steps"][0][0]))
+
+
+def _shown(step: Step, queries: bool) -> Step:
+    time, state, connection, about = step
+    return (time, state, connection, (about[0], shown(about[1], queries))) if state == "H" and about else step
 
 
 def _ended(thread: threading.Thread, steps: list[Step]) -> list[Step]:

@@ -75,10 +75,10 @@ class Burst(TypedDict):
     """When it ended."""
     seconds: float
     """How long it was."""
-    responses: int
-    handoffs_per_response: float | None
-    """Connections that another thread has accepted than serves them, for each request that has begun in this time; None
-    if none has."""
+    requests: int
+    """Whose handlers have begun in it."""
+    handoffs_per_request: float | None
+    """Connections that another thread has accepted than serves them, for each of those; None if there was none."""
     wait_p99: float | None
     """Seconds from accept() to a thread that serves; None if none was taken up."""
     kernel_wait_p99: float | None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +20,15 @@ from typing import Self
 
 from acceptor import Acceptor
 from taskmaster import PreforkTaskmaster
+from watching.remote import RemoteSource
 from watching.server import ControlServer
-from watching.source import LocalSource, RemoteSource, Source
+from watching.source import LocalSource, Source
 
 __all__ = ["ProcessesControl", "control_for"]
+
+
+_LONGEST = 108
+"""Bytes: the path of a UNIX socket, with the zero at its end (unix(7), sun_path)."""
 
 
 def control_for(acceptor: Acceptor, bind: str = "127.0.0.1:0", token: str | None = None
@@ -46,6 +52,11 @@ class ProcessesControl:
         """By process. Used by the control server's threads, one at a time."""
         self._server = ControlServer(self._sources_now, bind, token=token)
         self._folder = Path(tempfile.mkdtemp(prefix="taskmaster-control-"))  # mode 0700: mkdtemp(3)
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # if it never starts
+        if len(os.fsencode(self._socket(10**7))) >= _LONGEST:
+            self._remove()
+            raise ValueError(f"{tempfile.gettempdir()} is too long a path for the sockets of worker processes, which "
+                             f"may have {_LONGEST} bytes; set TMPDIR to a shorter one")
         self._of_worker: ControlServer | None = None
         """In a worker process."""
         taskmaster.on_process_start = _both(self._start_worker, taskmaster.on_process_start)
@@ -69,7 +80,7 @@ class ProcessesControl:
         self._server.stop()
         for source in self._sources.values():
             source.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove()
 
     def __enter__(self) -> Self:
         return self.start()

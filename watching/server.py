@@ -29,22 +29,24 @@ from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from acceptor import Acceptor, HTTPError, Limits, Request, Response
 from taskmaster import ThreadPerConnectionTaskmaster
 from watching.access import Access
 from watching.messages import LoadState, Sample
 from watching.messages import Steps as StepsSaid
+from watching.pieces import steps_in_pieces, trace_in_pieces
 from watching.source import MOST_SECONDS, LocalSource, Source, SourceError
 
 __all__ = ["ControlServer", "Load"]
 
 logger = logging.getLogger("watching")
 
-_PAGE = Path(__file__).parent / "page"
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
           ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_FILES = {path.name: path for path in (Path(__file__).parent / "page").iterdir() if path.suffix in _TYPES}
+_JSON = {"Content-Type": "application/json"}
 _HEADERS = [
     (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
@@ -55,6 +57,8 @@ _FRESH = 0.05
 """Seconds for which a sample is as good as a new one, when several look."""
 _VIEWERS = 32
 """Connections at once: each is a thread."""
+_MOST_STREAMS = 24
+"""Of them event streams: the others are for who wants to know something now."""
 _LOOK_EVERY = 0.5
 """Seconds after which responses are counted, also if nobody looks."""
 
@@ -73,6 +77,20 @@ class Load(Protocol):
         """Do so from now on; ValueError, with the fix, for what cannot be done."""
 
 
+class _Events:
+    """The body of an event stream, which has its place until it is closed, also if it has never begun."""
+
+    def __init__(self, server: ControlServer) -> None:
+        self._server = server
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._server.events()
+
+    def close(self) -> None:
+        """Called once, by whoever has sent it, or could not."""
+        self._server.release_stream()
+
+
 class ControlServer:
     """Shows `sources`: an acceptor, or sources, one or several, or a function that returns those that there are now.
 
@@ -88,6 +106,7 @@ class ControlServer:
         self._access = Access(bind, token)
         self._load = load
         self._stopping = threading.Event()
+        self._streams = threading.BoundedSemaphore(_MOST_STREAMS)
         self._acceptor = Acceptor(
             self._answer, bind=bind, limits=Limits(body=64 * 1024),
             taskmaster=ThreadPerConnectionTaskmaster(max_thread_count=_VIEWERS, max_accept_count=_VIEWERS))
@@ -95,12 +114,17 @@ class ControlServer:
         # Guarded by self._lock.
         self._lock = threading.Lock()
         self._sources = _sources_of(sources)
+        self._shown = 0
+        """How often they have changed."""
         # Guarded by self._sampling, which is held while sources are asked: whoever comes meanwhile wants to know the
         # same, and gets the same answer.
         self._sampling = threading.Lock()
         self._sampled = -1.0
-        """When `_samples` was read."""
+        """When `_samples` was read; of which sources, by how often they had changed."""
+        self._sampled_of = -1
         self._samples: dict[str, Any] = {}
+        self._encoded = b""
+        """The same as JSON: many may look."""
 
     @property
     def name(self) -> str:
@@ -114,29 +138,28 @@ class ControlServer:
 
     def start(self) -> Self:
         """Listen. A second call: RuntimeError."""
-        self._acceptor.start()
         self._stopping.clear()
+        self._acceptor.start()
         self._looker = threading.Thread(target=self._look, name=f"control-{self.name}", daemon=True)
         self._looker.start()
         return self
 
     def stop(self) -> None:
-        """End the streams, and all threads. A second call does nothing."""
+        """End the streams, what is being recorded, and all threads. A second call does nothing."""
         self._stopping.set()
+        for source in self._sources_now():
+            if isinstance(source, LocalSource):
+                source.detach()  # ends its recording
         self._acceptor.stop(deadline=MOST_SECONDS)
         if self._looker is not None:
             self._looker.join()
             self._looker = None
-        for source in self._sources_now():
-            if isinstance(source, LocalSource):
-                source.detach()
 
     def show(self, sources: Sources) -> None:
         """Show these from now on. Any thread."""
         with self._lock:
             self._sources = _sources_of(sources)
-        with self._sampling:
-            self._sampled = -1.0
+            self._shown += 1
 
     def __enter__(self) -> Self:
         return self.start()
@@ -159,21 +182,26 @@ class ControlServer:
         refused = self._access.check(request)
         if refused is not None:
             return refused
-        path, query = request.path, parse_qs(urlsplit(request.target).query)
+        path, query = request.path, parse_qs(request.query)
+        which = query.get("source", [None])[-1]
         if request.method == "POST" and path == "/load":
             response = self._change_load(request)
         elif request.method not in ("GET", "HEAD"):
             raise HTTPError(405, headers={"Allow": "GET, HEAD"})
         elif path == "/events":
-            response = Response(self._events(), headers={"Content-Type": "text/event-stream"})
+            if not self._streams.acquire(blocking=False):
+                raise HTTPError(503, f"{_MOST_STREAMS} pages are open already", {"Retry-After": "10"})
+            response = Response(_Events(self), headers={"Content-Type": "text/event-stream"})
         elif path == "/snapshot.json":
-            response = _json(self._sample())
+            response = Response(self._sample()[1], headers=_JSON) if which is None else _json(
+                {**self._sample()[0], "sources": [each for each in self._sample()[0]["sources"]
+                                                  if each["label"] == which]})
         elif path == "/steps.json":
-            response = _json({"sources": self._steps(_seconds(query, 0.02))})
+            response = Response(steps_in_pieces(self._steps(_seconds(query, 0.02), which)), headers=_JSON)
         elif path == "/trace":
             response = self._trace(_seconds(query, 5.0))
         elif path == "/threads":
-            response = Response("\n".join(self._stacks()), headers={"Content-Type": "text/plain; charset=utf-8"})
+            response = Response("\n".join(self._stacks(which)), headers={"Content-Type": "text/plain; charset=utf-8"})
         elif path == "/metrics":
             response = self._metrics(request)
         elif path == "/load":
@@ -183,31 +211,44 @@ class ControlServer:
         response.headers += _HEADERS
         return self._access.welcome(request, response)
 
-    def _sample(self) -> dict[str, Any]:
-        """Of all sources, one after the other; the same for all who ask within a moment."""
+    def _sample(self) -> tuple[dict[str, Any], bytes]:
+        """Of all sources, one after the other, and the same as JSON; one for all who ask within a moment."""
         with self._sampling:
-            if monotonic() - self._sampled > _FRESH:
-                samples: list[Sample] = []
+            with self._lock:
+                shown, sources = self._shown, self._sources
+            if monotonic() - self._sampled > _FRESH or shown != self._sampled_of:
+                samples: dict[str, Sample] = {}
                 lost: list[dict[str, str]] = []
-                for source in self._sources_now():
+                for source in sources():
                     try:
-                        samples.append(source.sample())
+                        sample = source.sample()
                     except SourceError as error:
                         lost.append({"label": source.label, "error": str(error)})
-                self._samples = {"time": monotonic(), "sources": samples, "lost": lost}
-                self._sampled = monotonic()
-            return self._samples
+                        continue
+                    while sample["label"] in samples:
+                        sample["label"] += "'"  # a name for each, on the page and among the metrics
+                    samples[sample["label"]] = sample
+                self._samples = {"time": monotonic(), "sources": list(samples.values()), "lost": lost}
+                self._encoded = _encoded(self._samples)
+                self._sampled, self._sampled_of = monotonic(), shown
+            return self._samples, self._encoded
 
-    def _events(self) -> Iterator[bytes]:
-        """Until its client leaves, or the server stops."""
+    def events(self) -> Iterator[bytes]:
+        """Of a stream: until its client leaves, or the server stops."""
         yield b"retry: 1000\n\n"
         while True:
-            yield b"event: sample\ndata: " + json.dumps(self._sample(), separators=(",", ":")).encode() + b"\n\n"
+            yield b"event: sample\ndata: " + self._sample()[1] + b"\n\n"
             if self._stopping.wait(_EVERY):
                 return
 
-    def _steps(self, seconds: float) -> list[StepsSaid]:
-        """Of all sources, in the same time: each is recorded by a thread of its own."""
+    def release_stream(self) -> None:
+        """One event stream is over."""
+        self._streams.release()
+
+    def _steps(self, seconds: float, which: str | None = None) -> list[StepsSaid]:
+        """Of all sources, or the one that is called so, in the same time: each is recorded by a thread of its own."""
+        if self._stopping.is_set():
+            raise HTTPError(503, "The control server stops.")
         found: dict[int, StepsSaid] = {}
 
         def record(place: int, source: Source) -> None:
@@ -217,7 +258,7 @@ class ControlServer:
                 logger.warning("%s: no steps: %s", source.label, error)
 
         threads = [threading.Thread(target=record, args=each, name=f"steps-{self.name}", daemon=True)
-                   for each in enumerate(self._sources_now())]
+                   for each in enumerate(self._sources_now()) if which in (None, each[1].label)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -225,14 +266,13 @@ class ControlServer:
         return [found[place] for place in sorted(found)]
 
     def _trace(self, seconds: float) -> Response:
-        from watching.trace import chrome_trace
+        return Response(trace_in_pieces(self._steps(seconds)), headers={
+            **_JSON, "Content-Disposition": 'attachment; filename="trace.json"'})
 
-        body = json.dumps(chrome_trace(self._steps(seconds)), separators=(",", ":"))
-        return Response(body, headers={"Content-Type": "application/json",
-                                       "Content-Disposition": 'attachment; filename="trace.json"'})
-
-    def _stacks(self) -> Iterator[str]:
+    def _stacks(self, which: str | None) -> Iterator[str]:
         for source in self._sources_now():
+            if which not in (None, source.label):
+                continue
             try:
                 yield source.stacks()
             except SourceError as error:
@@ -242,7 +282,7 @@ class ControlServer:
         from watching.metrics import exposition
 
         try:
-            body, content_type = exposition(self._sample()["sources"], request.headers.get("Accept"))
+            body, content_type = exposition(self._sample()[0]["sources"], request.headers.get("Accept"))
         except ModuleNotFoundError as error:
             return Response(f"{error}\n", 501)
         return Response(body, headers={"Content-Type": content_type})
@@ -287,13 +327,16 @@ def _seconds(query: dict[str, list[str]], default: float) -> float:
 
 
 def _json(said: object) -> Response:
-    return Response(json.dumps(said, separators=(",", ":")), headers={"Content-Type": "application/json"})
+    return Response(_encoded(said), headers=_JSON)
+
+
+def _encoded(said: object) -> bytes:
+    return json.dumps(said, separators=(",", ":")).encode()
 
 
 def _file(name: str) -> Response:
     """One of the page."""
-    path = _PAGE / name
-    if "/" in name or path.suffix not in _TYPES or not path.is_file():
+    if (path := _FILES.get(name)) is None:
         raise HTTPError(404, "There is / with the page, /events, /snapshot.json, /steps.json?seconds=0.02, "
                         "/trace?seconds=5, /threads and /metrics.\n")
     return Response(path.read_bytes(), headers={"Content-Type": _TYPES[path.suffix]})

@@ -1,22 +1,18 @@
-"""Where a page has its numbers from: a server in this process, or one in another that is asked for them.
+"""Where a page has its numbers from: a server in this process. (`watching.remote`: one in another.)
 
-    LocalSource    reads the books of the taskmaster and the connections' own fields: nobody writes anything for it, but
-                   that each response is counted
-    RemoteSource   asks the control server of another process, by HTTP, over TCP or a UNIX socket
+It reads the books of the taskmaster and the connections' own fields: nobody writes anything for it, but that each
+response is counted.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
-import socket
 import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from time import monotonic, sleep
-from typing import Any, Protocol, cast
+from time import monotonic
+from typing import Protocol
 
 from acceptor import Acceptor
 from acceptor.connection import Connection
@@ -30,13 +26,19 @@ from watching.lanes import Rows, lanes_now, lanes_of
 from watching.messages import Burst, ConnectionsNow, DecisionSaid, Sample
 from watching.messages import Steps as StepsSaid
 
-__all__ = ["MOST_SECONDS", "LocalSource", "RemoteSource", "Source", "SourceError"]
+__all__ = ["MOST_SECONDS", "LocalSource", "Source", "SourceError"]
 
 MOST_SECONDS = 10.0
 """That are recorded at a time."""
 _DECISIONS = 20
+_TURN = 0.5
+"""Seconds to wait for somebody else's recording to end: those of the page are short."""
 _FRESH = 10.0
 """Seconds for which a burst is told of."""
+
+
+_attaching = threading.Lock()
+"""Held while somebody begins to count, or ends."""
 
 
 class SourceError(Exception):
@@ -54,7 +56,7 @@ class Source(Protocol):
         """How it is now. SourceError if that cannot be told."""
 
     def steps(self, seconds: float) -> StepsSaid:
-        """Record it for so long; blocks until then. SourceError."""
+        """Record it for so long; blocks until then. SourceError, also if somebody else records it for long."""
 
     def stacks(self) -> str:
         """What each of its threads does, with its Python stack: text for people. SourceError."""
@@ -64,20 +66,23 @@ class LocalSource:
     """`server`, an acceptor of this process, started now, before or later.
 
     label: by default its name, "127.0.0.1:8080".
+    queries: whether the queries of requests are shown, in which there may be secrets.
 
     In a worker process of a PreforkTaskmaster it is what that process does.
     """
 
-    def __init__(self, server: Acceptor, label: str | None = None) -> None:
+    def __init__(self, server: Acceptor, label: str | None = None, *, queries: bool = False) -> None:
         self._acceptor = server
         self._label = label
-        self._counts = ResponseCounts()
-        self._lock = threading.Lock()
-        """Held while the rows are looked at."""
+        self._queries = queries
         self._recording = threading.Lock()
         """Held while it is recorded: one recording at a time."""
+        self._cut = threading.Event()
+        """Set: the recording that there is, if there is one, is to end."""
+        self._lock = threading.Lock()
         # Guarded by self._lock.
         self._rows = Rows()
+        self._counts = ResponseCounts()
         # Written by whoever records.
         self._burst: Burst | None = None
 
@@ -86,17 +91,27 @@ class LocalSource:
         return self._label or self._acceptor.name
 
     def attach(self) -> Run | None:
-        """See that its responses are counted from now on; its run, None before the start."""
+        """See that its responses are counted from now on, if they are not; its run, None before the start."""
         run = self._steps.run
-        if run is not None and run.service.count is not self._counts.count:
-            run.service.count = self._counts.count
+        if run is not None:
+            with _attaching:
+                service = run.service
+                if isinstance(service.counts, ResponseCounts):
+                    self._counts = service.counts
+                else:
+                    service.counts = self._counts
+                self._counts.viewers.add(self)
+                service.count = self._counts.count
         return run
 
     def detach(self) -> None:
-        """Have them counted no more."""
+        """Have them counted no more, unless somebody else counts too; and end what is being recorded."""
+        self._cut.set()
         run = self._steps.run
-        if run is not None and run.service.count is self._counts.count:
-            run.service.count = None
+        with _attaching:
+            self._counts.viewers.discard(self)
+            if run is not None and run.service.counts is self._counts and not self._counts.viewers:
+                run.service.count = None
 
     def look(self) -> None:
         """See that responses are counted, and take what has been."""
@@ -112,7 +127,7 @@ class LocalSource:
         attended = run.attended() if run is not None else []
         with self._lock:
             now = monotonic()
-            lanes = lanes_now(self._rows, self._threads(attended), attended, now)
+            lanes = lanes_now(self._rows, self._threads(attended), attended, now, self._queries)
         burst = self._burst
         return Sample(
             time=now, label=self.label, name=acceptor.name, model=type(taskmaster).__name__, process=os.getpid(),
@@ -135,15 +150,19 @@ class LocalSource:
             raise ValueError(f"seconds={seconds:g}: pass more than 0, and {MOST_SECONDS:g} at most")
         if (run := self.attach()) is None:
             raise SourceError(f"{self.label} has not been started")
-        with self._recording:
+        if not self._recording.acquire(timeout=_TURN):
+            raise SourceError(f"{self.label} is being recorded for somebody else; ask again in a moment")
+        try:
+            self._cut.clear()
             threads = self._threads(run.attended())
+            with self._lock:
+                rows = self._rows.assign(threads, monotonic())
             recording = self._begin()
-            try:
-                sleep(seconds)  # there is nothing to wait for but time
-            finally:
-                recording.stop()
-        with self._lock:
-            lanes = lanes_of(recording, self._rows, threads)
+            self._cut.wait(seconds)
+            recording.stop()
+        finally:
+            self._recording.release()
+        lanes = lanes_of(recording, rows, threads, self._queries)
         assert recording.ended is not None
         said = StepsSaid(label=self.label, name=self._acceptor.name, model=type(self._taskmaster).__name__,
                          process=os.getpid(), begin=recording.begun, end=recording.ended, lanes=lanes)
@@ -203,109 +222,3 @@ def _decisions(taskmaster: Taskmaster) -> list[DecisionSaid]:
     decisions: Sequence[Decision] = getattr(taskmaster, "decisions", ())
     return [DecisionSaid(time=each.time, change=each.change, reason=each.reason, threads=each.threads)
             for each in decisions[-_DECISIONS:]]
-
-
-_PATIENCE = 5.0
-"""Seconds for another process to answer, beside those that it records."""
-
-
-class RemoteSource:
-    """What the control server at `address` says of one of its sources.
-
-    address: "127.0.0.1:9000", or "unix:/run/app-control.sock".
-    label: what to call it here; None: as it calls itself.
-    token: if it asks for one.
-    place: of the source among those that it shows, from 0.
-    """
-
-    def __init__(self, address: str, label: str | None = None, token: str | None = None, place: int = 0) -> None:
-        self._address = address
-        self.label = label or address
-        self._named = label is not None
-        self._token = token
-        self._place = place
-        self._lock = threading.Lock()
-        """Held while a connection is taken, or given back."""
-        self._idle: list[http.client.HTTPConnection] = []
-
-    def sample(self) -> Sample:
-        return cast("Sample", self._mine("/snapshot.json", 0.0))
-
-    def steps(self, seconds: float) -> StepsSaid:
-        return cast("StepsSaid", self._mine(f"/steps.json?seconds={seconds:g}", seconds))
-
-    def stacks(self) -> str:
-        return self._ask("/threads", 0.0).decode(errors="replace")
-
-    def close(self) -> None:
-        """Give its connections back."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def _mine(self, target: str, seconds: float) -> dict[str, Any]:
-        try:
-            sources: list[dict[str, Any]] = json.loads(self._ask(target, seconds))["sources"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise SourceError(f"{self._address} is no control server: {error}") from None
-        if len(sources) <= self._place:
-            raise SourceError(f"{self.label} does not run any more")
-        said = sources[self._place]
-        if self._named:
-            said["label"] = self.label
-        return said
-
-    def _ask(self, target: str, seconds: float) -> bytes:
-        headers = {"Host": "localhost"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        for fresh in (False, True):
-            connection = self._take(fresh)
-            try:
-                connection.timeout = _PATIENCE + seconds
-                if connection.sock is not None:
-                    connection.sock.settimeout(connection.timeout)
-                connection.request("GET", target, headers=headers)
-                response = connection.getresponse()
-                body = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if fresh:
-                    raise SourceError(f"{self._address} does not answer: {error or type(error).__name__}; is it "
-                                      "running, and is it a control server?") from None
-                continue  # a kept connection may have been closed meanwhile
-            if response.status != 200:
-                connection.close()
-                said = body.decode(errors="replace").strip()[:300]
-                raise SourceError(f"{self._address} answers {response.status}: {said}")
-            with self._lock:
-                self._idle.append(connection)
-            return body
-        raise AssertionError
-
-    def _take(self, fresh: bool) -> http.client.HTTPConnection:
-        with self._lock:
-            if self._idle and not fresh:
-                return self._idle.pop()
-        if self._address.startswith("unix:"):
-            return _UnixConnection(self._address.removeprefix("unix:"))
-        return http.client.HTTPConnection(self._address, timeout=_PATIENCE)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """Over a UNIX socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(self.timeout)
-        try:
-            sock.connect(self._path)
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock

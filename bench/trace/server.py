@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from acceptor import Acceptor, Request
-from acceptor.recording import Recording
+from acceptor.recording import Lane, Recording
 from acceptor.wire import WIRES
 from bench.models import Model, find_model
 from bench.processes import raise_open_files
 from handlers import delay, hello
 from taskmaster import Taskmaster
 from taskmaster.prefork import PreforkTaskmaster
-from watching.lanes import Rows, lanes_of
-from watching.messages import Steps
+from watching.messages import LaneSteps, Steps
 
 __all__ = ["Recorder", "main", "who"]
 
@@ -101,12 +100,20 @@ class Recorder:
         assert self._recording.ended is not None
         steps = Steps(label=self._name, name=self._name, model=type(self._runs).__name__, process=os.getpid(),
                       begin=self._recording.begun, end=self._recording.ended,
-                      lanes=lanes_of(self._recording, Rows(), {}))
+                      lanes=[_steps_of(number, lane) for number, lane in enumerate(self._recording.lanes)])
         (self._folder / f"{os.getpid()}.json").write_text(json.dumps(steps), encoding="utf-8")
 
     def _record_and_execute(self, acceptor: Any) -> None:
         self._recording, self._name = acceptor.record(), acceptor.name
         self._execute(acceptor)
+
+
+def _steps_of(number: int, lane: Lane) -> LaneSteps:
+    """With its end, if its thread has ended: of that nothing is known but that it was after its last step."""
+    steps = lane.copy()
+    if steps and not lane.thread.is_alive():
+        steps.append((steps[-1][0], ".", 0, None))
+    return LaneSteps(lane=number, thread=lane.thread.name, steps=steps)
 
 
 def who(request: Request) -> str:

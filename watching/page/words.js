@@ -45,9 +45,9 @@ export function rates(before, after, bursts) {
 function mean(bursts) {
   let answers = 0, handoffs = 0;
   for (const burst of bursts.toReversed()) {
-    if (burst.handoffs_per_response === null) continue;
-    answers += burst.responses;
-    handoffs += burst.responses * burst.handoffs_per_response;
+    if (burst.handoffs_per_request === null) continue;
+    answers += burst.requests;
+    handoffs += burst.requests * burst.handoffs_per_request;
     if (answers >= 100) break;
   }
   return answers ? Math.min(1, handoffs / answers) : null;

@@ -6,8 +6,8 @@
     picture   50 ms as SVG
 """
 
-from watching.trace.chrome import chrome_trace
+from watching.trace.chrome import chrome_events, names_of
 from watching.trace.lanes import Trace
 from watching.trace.tracks import tracks_of
 
-__all__ = ["Trace", "chrome_trace", "tracks_of"]
+__all__ = ["Trace", "chrome_events", "names_of", "tracks_of"]

@@ -21,7 +21,7 @@ from watching.messages import Steps
 from watching.trace.lanes import Row, Trace
 from watching.trace.tracks import Interval, Numbers, nanoseconds, tracks_of
 
-__all__ = ["chrome_trace", "events_of", "write_json"]
+__all__ = ["chrome_events", "events_of", "names_of", "write_json"]
 
 _EVERY_NS = 1_000_000
 """A counter changes several times for a request: its last value in this time is shown."""
@@ -30,14 +30,16 @@ _MOST_ROWS = 100_000
 """No two threads of a file have the same number, as on a real machine: those of a process begin at a multiple of it."""
 
 
-def chrome_trace(sources: Sequence[Steps]) -> dict[str, Any]:
-    """What all `sources` have done, as an object that json.dumps writes: a process each, on one axis of time, which
-    begins with the first of them."""
+def chrome_events(sources: Sequence[Steps]) -> Iterator[dict[str, Any]]:
+    """What all `sources` have done: a process each, on one axis of time, which begins with the first of them."""
     origin = min((nanoseconds(said["begin"]) for said in sources), default=0)
-    events = [event for number, said in enumerate(sources, start=1)
-              for event in events_of(_name_of(said), _trace_of(said), number, origin)]
-    return {"displayTimeUnit": "ms", "otherData": {"servers": [_name_of(said) for said in sources]},
-            "traceEvents": events}
+    for number, said in enumerate(sources, start=1):
+        yield from events_of(_name_of(said), _trace_of(said), number, origin)
+
+
+def names_of(sources: Sequence[Steps]) -> list[str]:
+    """What those processes are called."""
+    return [_name_of(said) for said in sources]
 
 
 def write_json(file: TextIO, traces: Mapping[str, Trace], about: Mapping[str, Any]) -> None:
