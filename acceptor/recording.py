@@ -45,7 +45,7 @@ STATES = {
     "W": "writes the response",
     "K": "waits for its client",
     "C": "closes, refuses",
-    "_": "waits for another thread",
+    "_": "between two steps, or waits",
     "X": "leaves",
     ".": "no thread",
 }

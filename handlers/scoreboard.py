@@ -100,6 +100,8 @@ def read(acceptor: Acceptor, *, queries: bool, clients: bool) -> StatusNow:
     taskmaster = acceptor.taskmaster
     if (run := acceptor.here.run) is None:
         raise RuntimeError(f"{acceptor.name} has not been started")
+    if (reap := getattr(taskmaster, "reap", None)) is not None:
+        reap(0)  # a thread that has ended is joined when the next one starts: it is not to be counted until then
     snapshot = taskmaster.snapshot()
     queues = [queue for queue in run.kernel_queues.values() if queue is not None]
     return StatusNow(

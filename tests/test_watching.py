@@ -130,7 +130,9 @@ def test_a_lane_shows_what_its_thread_does(make: Any) -> None:
             [lane] = [lane for lane in sample["lanes"] if lane["state"] == "H"]
             assert (lane["request"], lane["client"], lane["connection"]) == ("GET /slow?x=1", f"127.0.0.1:{port}", 1)
             assert lane["thread"] in {thread.name for thread in threading.enumerate()}
+            assert lane["since"] is not None
             assert 0 <= sample["time"] - lane["since"] < 10
+            assert all(other["since"] is None for other in sample["lanes"] if other["connection"] == 0)
             assert "GET /slow?x=1" in source.stacks()
             assert "assert self.open.wait(10)" in source.stacks()
             said = source.steps(0.001)
@@ -199,8 +201,10 @@ def test_responses_are_counted_as_they_came(answers: list[tuple[float, int]]) ->
 @given(st.lists(st.floats(0, 1), min_size=1), st.floats(0, 1))
 def test_a_quantile_is_a_value_that_so_many_are_not_above(values: list[float], part: float) -> None:
     found = quantile(sorted(values), part)
+    assert found is not None
     assert found in values
-    assert sum(value <= found for value in values) >= min(len(values), int(part * len(values)))
+    assert sum(value <= found for value in values) >= part * len(values)
+    assert sum(value < found for value in values) < max(1, part * len(values))
     assert quantile([], part) is None
 
 
@@ -352,8 +356,13 @@ def test_a_token_is_asked_for_and_kept_by_a_browser() -> None:
         assert get(server)[0] == 401
         assert get(f"{server}/snapshot.json", Authorization="Bearer wrong")[0] == 401
         assert get(f"{server}/snapshot.json", Authorization="Bearer open-sesame")[0] == 200
-        with urllib.request.urlopen(control.url, timeout=10) as response:
-            cookie = response.headers["Set-Cookie"].partition(";")[0]
+        client = http.client.HTTPConnection(control.name, timeout=10)
+        client.request("GET", control.url.removeprefix(server))
+        welcome = client.getresponse()
+        client.close()
+        assert (welcome.status, welcome.headers["Location"]) == (303, "/"), "the token stands in the address no more"
+        cookie = welcome.headers["Set-Cookie"].partition(";")[0]
+        assert "open-sesame" not in cookie
         assert get(f"{server}/snapshot.json", Cookie=cookie)[0] == 200
         with pytest.raises(SourceError, match="asks for a token"):
             RemoteSource(control.name).sample()
@@ -443,7 +452,7 @@ def test_all_processes_of_a_prefork_server_are_seen() -> None:
             assert client.recv(100).startswith(b"HTTP/1.1 400")
         wait_until(lambda: any(each["violations"] for each in sources()))  # a sample serves for a moment
         assert sum(each["violations"].get("bare_lf", 0) for each in sources()) == 1
-        assert sorted(each["label"] for each in sources()) == ["worker 1", "worker 2"]
+        assert sorted(each["label"] for each in sources()) == [f"{acceptor.name} worker {number}" for number in (1, 2)]
         steps = json.loads(get(f"{control.url}/steps.json?seconds=0.001")[1])["sources"]
         assert len(steps) == 2
         assert all(each["lanes"] for each in steps)
@@ -651,3 +660,13 @@ def test_pieces_of_json_are_json(lanes: list[list[Step]], piece: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("watching.pieces._PIECE", piece)
         assert json.loads(b"".join(steps_in_pieces([said, said]))) == json.loads(json.dumps({"sources": [said, said]}))
+
+
+def test_a_thread_that_has_ended_is_no_thread_any_more() -> None:
+    with Acceptor(hello, port=0, taskmaster=ThreadPerConnectionTaskmaster()) as acceptor:
+        source = LocalSource(acceptor)
+        for _ in range(5):
+            get(acceptor.urls[0])
+        wait_until(lambda: sum(source.sample()["threads"].values()) == 1)
+        assert [lane["thread"] for lane in source.sample()["lanes"] if lane["thread"]] == [f"accept-{acceptor.name}-1"]
+        assert " frames of the server)" in source.stacks()

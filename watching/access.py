@@ -67,12 +67,13 @@ class Access:
         return Response("A token is needed: /?token=..., or Authorization: Bearer ...\n", 401,
                         headers={"WWW-Authenticate": "Bearer"})
 
-    def welcome(self, request: Request, response: Response) -> Response:
-        """A browser that has come with the token in its address keeps it for what the page asks for."""
-        if self._token is not None and "token=" in request.query:
-            cookie = f"{_cookie(request)}={self._session}; HttpOnly; SameSite=Strict; Path=/"
-            response.headers.append((b"set-cookie", cookie.encode()))
-        return response
+    def welcome(self, request: Request) -> Response | None:
+        """To a browser that has come for the page with the token in its address: the page without it, which is not to
+        be seen over its shoulder, and what it keeps instead. None: there is no need."""
+        if self._token is None or request.path != "/" or "token=" not in request.query:
+            return None
+        cookie = f"{_cookie(request)}={self._session}; HttpOnly; SameSite=Strict; Path=/"
+        return Response(status=303, headers={"Location": "/", "Set-Cookie": cookie})
 
 
 def _cookie(request: Request) -> str:

@@ -6,6 +6,7 @@ Both are one operation of the deque, so there is no lock between them, with a GI
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections import Counter, deque
@@ -102,4 +103,4 @@ def quantile(ordered: list[float], part: float) -> float | None:
     """The least value that so many are not above: the nearest rank. None of no values. `ordered`: from low to high."""
     if not ordered:
         return None
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]

@@ -34,8 +34,6 @@ class Rows:
         """A heap."""
         self._used: dict[int, float] = {}
         """When each row had a thread, last."""
-        self._since: dict[int, tuple[str, int, float]] = {}
-        """Of each row: the state in which it was seen, with which connection, and since when."""
         self.count = 0
         """Rows that there have been lately."""
 
@@ -55,15 +53,7 @@ class Rows:
             self.count -= 1
             self._free.remove(self.count)
             heapq.heapify(self._free)
-            self._since.pop(self.count, None)
         return dict(self._of_thread)
-
-    def since(self, row: int, state: str, connection: int, now: float) -> float:
-        """Since when it has been seen so."""
-        seen = self._since.get(row)
-        if seen is None or seen[:2] != (state, connection):
-            seen = self._since[row] = state, connection, now
-        return seen[2]
 
 
 def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
@@ -83,18 +73,16 @@ def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
         connection = of_thread.get(ident) if threads[thread] is not ThreadState.LEAVING else None
         request = None
         if connection is None:
-            state, number = _LETTERS[threads[thread]], 0
-            since = rows.since(row, state, number, now)
+            state, number, since = _LETTERS[threads[thread]], 0, None
         else:
             phase, since, number = connection.phase, connection.since, connection.number
             state = LETTERS[phase]
             if (head := connection.head) is not None and phase not in (Phase.FRESH, Phase.READING, Phase.IDLE):
                 request = f"{head.method} {shown(head.target, queries)}"
-            rows.since(row, state, number, now)
         lanes.append(LaneNow(lane=row, thread=thread.name, ident=ident, state=state, since=since, connection=number,
                              request=request, client=connection.peer if connection is not None else None))
     taken = {lane["lane"] for lane in lanes}
-    lanes += [LaneNow(lane=row, thread=None, ident=0, state=".", since=rows.since(row, ".", 0, now), connection=0,
+    lanes += [LaneNow(lane=row, thread=None, ident=0, state=".", since=None, connection=0,
                       request=None, client=None) for row in range(rows.count) if row not in taken]
     return sorted(lanes, key=lambda lane: lane["lane"])
 

@@ -23,7 +23,8 @@ class LaneNow(TypedDict):
     """threading.get_ident() of that one; 0 if there is none."""
     state: str
     """A letter of `acceptor.recording.STATES`."""
-    since: float
+    since: float | None
+    """When what it does with its connection began; None if it has none, for then nobody knows."""
     connection: int
     """The number of the connection that it has; 0: none."""
     request: str | None

@@ -67,7 +67,8 @@ def _decisions(sample: Sample) -> _Values:
 
 def _longest(sample: Sample) -> _Values:
     # One may have begun since the sample's time was read.
-    return _one(max([0.0, *(sample["time"] - lane["since"] for lane in sample["lanes"] if lane["state"] == "H")]))
+    since = [lane["since"] for lane in sample["lanes"] if lane["state"] == "H" and lane["since"] is not None]
+    return _one(max([0.0, *(sample["time"] - each for each in since)]))
 
 
 _FAMILIES = [

@@ -96,7 +96,8 @@ class ProcessesControl:
             self._sources.pop(process).close()
         for process, number in now.items():
             if process not in self._sources:
-                self._sources[process] = RemoteSource(f"unix:{self._socket(process)}", f"worker {number + 1}")
+                self._sources[process] = RemoteSource(
+                    f"unix:{self._socket(process)}", f"{self._acceptor.name} worker {number + 1}")
         return [self._sources[process] for process in now]
 
     def _socket(self, process: int) -> Path:

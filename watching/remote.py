@@ -52,7 +52,7 @@ class RemoteSource:
         by = answered - said["time"]
         if abs(by) > _OTHER_CLOCK:
             said["time"] += by
-            for each, key in [*((lane, "since") for lane in said["lanes"]),
+            for each, key in [*((lane, "since") for lane in said["lanes"] if lane["since"] is not None),
                               *((decision, "time") for decision in said["decisions"]),
                               *([(said["burst"], "time")] if said["burst"] else [])]:
                 each[key] += by

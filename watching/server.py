@@ -179,9 +179,9 @@ class ControlServer:
     # The handler: on the control server's own threads.
 
     def _answer(self, request: Request) -> Response:
-        refused = self._access.check(request)
-        if refused is not None:
-            return refused
+        first = self._access.check(request) or self._access.welcome(request)
+        if first is not None:
+            return first
         path, query = request.path, parse_qs(request.query)
         which = query.get("source", [None])[-1]
         if request.method == "POST" and path == "/load":
@@ -209,7 +209,7 @@ class ControlServer:
         else:
             response = _file("index.html" if path == "/" else path.removeprefix("/"))
         response.headers += _HEADERS
-        return self._access.welcome(request, response)
+        return response
 
     def _sample(self) -> tuple[dict[str, Any], bytes]:
         """Of all sources, one after the other, and the same as JSON; one for all who ask within a moment."""

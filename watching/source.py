@@ -12,9 +12,10 @@ import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from time import monotonic
+from types import FrameType
 from typing import Protocol
 
-from acceptor import Acceptor
+from acceptor import Acceptor, exchange
 from acceptor.connection import Connection
 from acceptor.recording import STATES, Recording
 from acceptor.run import Run, Steps
@@ -122,6 +123,8 @@ class LocalSource:
         acceptor, taskmaster = self._acceptor, self._taskmaster
         run = self.attach()
         responses, histogram = self._counts.look()
+        if (reap := getattr(taskmaster, "reap", None)) is not None:
+            reap(0)  # what has ended is joined when the next one starts: it is not to be shown as a thread until then
         snapshot = taskmaster.snapshot()
         queues = [queue for queue in run.kernel_queues.values() if queue is not None] if run is not None else []
         attended = run.attended() if run is not None else []
@@ -177,12 +180,12 @@ class LocalSource:
             if lane["thread"] is None:
                 continue
             doing = f"{lane['request']} from {lane['client']}" if lane["request"] else lane["client"] or ""
-            age = sample["time"] - lane["since"]
-            lines.append(f"\n{lane['thread']}: {STATES[lane['state']]}, for {age:.3f} s  {doing}".rstrip())
+            age = f", for {sample['time'] - lane['since']:.3f} s" if lane["since"] is not None else ""
+            lines.append(f"\n{lane['thread']}: {STATES[lane['state']]}{age}  {doing}".rstrip())
             if frames is None:
                 lines.append("  (this Python runs without the GIL: the frames of a thread that runs cannot be read)")
-            elif (frame := frames.get(lane["ident"])) is not None:
-                lines.append("".join(traceback.format_stack(frame)).rstrip())
+            elif (frame := frames.get(lane["ident"])) is not None and lane["state"] != "X":
+                lines += _stack(frame)
         return "\n".join(lines) + "\n"
 
     @property
@@ -216,6 +219,16 @@ class LocalSource:
             return self._steps.record()
         except RuntimeError as error:  # somebody else does
             raise SourceError(str(error)) from None
+
+
+def _stack(frame: FrameType) -> list[str]:
+    """What a thread does, the innermost last; of the server's own frames, those below which the application is are left
+    out, and of others all but the last."""
+    frames = traceback.extract_stack(frame)
+    handler = [place for place, each in enumerate(frames, start=1)
+               if each.name == "_handle" and each.filename == exchange.__file__]
+    begin = handler[-1] if handler else len(frames) - 2
+    return [f"  ({begin} frames of the server)", "".join(traceback.format_list(frames[begin:])).rstrip()]
 
 
 def _decisions(taskmaster: Taskmaster) -> list[DecisionSaid]:
