@@ -249,7 +249,7 @@ def test_a_trace_of_two_threads() -> None:
     assert {"tid": 300002, "name": "connection 7", "ts": 0.012, "dur": 0.012, "args": {"connection": 7}} in slices
     assert {"tid": 300002, "name": "handler", "ts": 0.014, "dur": 0.006,
             "args": {"connection": 7, "request": "GET /a"}} in slices
-    assert {"tid": 300002, "name": "waits for another thread", "ts": 0.024, "dur": 0.006,
+    assert {"tid": 300002, "name": "between two steps, or waits", "ts": 0.024, "dur": 0.006,
             "args": {"connection": 7, "how it ended": "closed"}} in slices
     assert {"tid": 300001, "name": "finds it a thread", "ts": 0.01, "dur": 0.004,
             "args": {"connection": 7, "client": "192.0.2.1:4711", "waited in the kernel, ms": 2.0}} in slices

@@ -73,7 +73,8 @@ def expected(sample: Sample, **labels: str) -> Series:
         add("taskmaster_thread_decisions_total", count, change="grown", reason=reason)
     for reason, count in sample["shrunk"].items():
         add("taskmaster_thread_decisions_total", count, change="shrunk", reason=reason)
-    ages = [sample["time"] - each["since"] for each in sample["lanes"] if each["state"] == "H"]
+    ages = [sample["time"] - each["since"] for each in sample["lanes"]
+            if each["state"] == "H" and each["since"] is not None]
     add("taskmaster_oldest_handler_seconds", max([0.0, *ages]))
     add("taskmaster_connections", connections["queued"], state="queued")
     add("taskmaster_connections", connections["parked"], state="parked")
