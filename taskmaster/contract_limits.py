@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskmaster.base import Taskmaster, ThreadState
 from taskmaster.contract_serving import TaskmasterContract
-from taskmaster.contract_tools import audit, before_each, running
+from taskmaster.contract_tools import audit, balances, before_each, running
 from taskmaster.scripted import ScriptedAcceptor, ScriptedConnection
 
 __all__ = ["LimitedTaskmasterContract"]
@@ -52,6 +52,54 @@ class LimitedTaskmasterContract(TaskmasterContract):
             acceptor.finish_all()
             acceptor.settle(connections, "processed")
             assert taskmaster.snapshot().refused == 0, taskmaster.snapshot()
+
+    def test_whoever_becomes_free_takes_what_waits_while_all_others_are_stuck(self) -> None:
+        for serving in (2, 3):
+            for waiting in (1, 2, None):
+                for number in range(serving):
+                    self._one_frees_all(serving, waiting, number)
+
+    def _one_frees_all(self, serving: int, waiting: int | None, number: int) -> None:
+        with running(self.make_limited(serving, waiting)) as (acceptor, taskmaster):
+            stuck = acceptor.connect(serving)
+            acceptor.settle(stuck, "processing")
+            behind = acceptor.connect(waiting or 2)
+            acceptor.wait_until(lambda: taskmaster.snapshot().queued == (waiting or 0), f"{waiting or 0} to wait",
+                                taskmaster.snapshot)
+            stuck[number].finish()
+            for _ in range(len(behind) + 1):  # the last has not come yet
+                acceptor.wait_until(lambda: any(connection.state == "processing" for connection in behind),
+                                    f"whoever waits to be processed: {stuck[number].peer} has left, so there is a free "
+                                    f"thread; the other {serving - 1} have not", taskmaster.snapshot)
+                served = next(connection for connection in behind if connection.state == "processing")
+                served.finish()
+                served.wait_for("processed")
+                if all(connection.state == "processed" for connection in behind):
+                    behind.extend(acceptor.connect())
+
+    def test_what_is_withdrawn_waits_no_more_and_its_place_is_free(self) -> None:
+        for serving, waiting in ((1, 1), (2, 3)):
+            with running(self.make_limited(serving, waiting)) as (acceptor, taskmaster):
+                def so_many_wait(count: int, acceptor: ScriptedAcceptor = acceptor,
+                                 taskmaster: Taskmaster = taskmaster) -> None:
+                    acceptor.wait_until(lambda: taskmaster.snapshot().queued == count, f"{count} to wait",
+                                        taskmaster.snapshot)
+
+                served = acceptor.connect(serving)
+                acceptor.settle(served, "processing")
+                withdrawn, *others = acceptor.connect(waiting)
+                so_many_wait(waiting)
+                withdrawn.withdraw(taskmaster)
+                taskmaster.withdraw(served[0])  # it has been given to a thread already, and is counted by that
+                now = taskmaster.snapshot()
+                assert balances(now), f"one that waited is withdrawn, and the books do not balance: {now}"
+                assert now.queued == waiting - 1, f"of {waiting} that waited one is withdrawn; the books say {now}"
+                others += acceptor.connect(1)
+                so_many_wait(waiting)
+                acceptor.settle(acceptor.connect(1), "refused")
+                acceptor.finish_all()
+                acceptor.settle(served + others, "processed")
+            assert withdrawn.thread is None, f"{withdrawn} was given a thread, and needed none any more"
 
     def test_refusing_makes_no_thread(self) -> None:
         with running(taskmaster := self.make_limited(1, 0)) as (acceptor, _):

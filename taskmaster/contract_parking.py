@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from taskmaster.base import Connection, Taskmaster, ThreadState
+from taskmaster.base import Connection, Snapshot, Taskmaster, ThreadState
 from taskmaster.contract_serving import TaskmasterContract
 from taskmaster.contract_tools import audit, balances, end, running
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor, ScriptedConnection
@@ -140,6 +140,28 @@ class ParkingTaskmasterContract(TaskmasterContract):
             for _ in range(10):
                 acceptor.connect(20, requests=5)
                 acceptor.wait_until(all_served, "all to be served", taskmaster.snapshot)
+
+    def test_one_that_is_back_before_park_returns_has_been_counted_as_parked(self) -> None:
+        with running(self.make_parking(2, None)) as (acceptor, taskmaster):
+            original, books = acceptor.park, list[Snapshot]()
+
+            def park(connection: ScriptedConnection) -> bool:
+                parked = original(connection)
+                with acceptor.changed:
+                    acceptor.changed.wait_for(lambda: connection.history["processing"] == 2, PATIENCE)
+                books.append(taskmaster.snapshot())  # the other thread has it, and this one is still in park()
+                return parked
+
+            acceptor.park = park  # type: ignore[method-assign]
+            (connection,) = acceptor.connect()
+            connection.wait_for("processing")
+            with acceptor.changed:
+                connection.send_locked()
+                connection.steps.append("idle")
+            acceptor.wait_until(lambda: bool(books), "park() to return", taskmaster.snapshot)
+            assert (books[0].parked, books[0].threads[ThreadState.SERVING]) == (0, 1), (
+                "one thread is in park(), another serves that connection again already, and the books say "
+                f"{books[0]}; a connection is counted as parked before it is parked")
 
     # Fairness.
 

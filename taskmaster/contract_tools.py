@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from taskmaster.base import Snapshot, Taskmaster, ThreadState
+from taskmaster.base import Snapshot, Taskmaster, ThreadState, logger
 from taskmaster.scripted import PATIENCE, ScriptedAcceptor
 
 __all__ = ["audit", "balances", "before_each", "end", "running", "shut_down"]
@@ -19,26 +20,56 @@ def running(taskmaster: Taskmaster, acceptor: ScriptedAcceptor | None = None
             ) -> Iterator[tuple[ScriptedAcceptor, Taskmaster]]:
     """`taskmaster` runs a scripted acceptor (a new one, if none is given), until the end of the block.
 
-    In the end no thread may be left, every connection must have come to an end, once, and the books must balance.
+    In the end no thread may be left, every connection must have come to an end, once, and the books must balance. If
+    anything fails, what the taskmaster has logged about a thread that died comes first in the message.
     """
     acceptor = acceptor or ScriptedAcceptor()
-    taskmaster.execute_acceptor(acceptor)
+    with _saying_what_was_logged():
+        taskmaster.execute_acceptor(acceptor)
+        try:
+            yield acceptor, taskmaster
+        finally:
+            acceptor.close()
+            acceptor.finish_all()
+            late = taskmaster.shutdown(PATIENCE)
+        now = taskmaster.snapshot()
+        assert not late, _did_not_end(late, now)
+        assert "died" not in now.shrunk, f"a thread died, or ended its loop without leave(reason): {now.shrunk}"
+        assert (now.thread_count, now.queued, now.parked) == (0, 0, 0), f"after the stop nothing must be left: {now}"
+        assert balances(now), f"the books do not balance: {now}"
+        assert not acceptor.complaints, acceptor.complaints
+        for connection in acceptor.connections:
+            ends = {state: connection.history[state] for state in ("processed", "refused", "abandoned", "withdrawn")}
+            assert sum(ends.values()) == 1, f"{connection.peer} must come to one end, once: {ends}"
+
+
+class _Log(logging.Handler):
+    """The exceptions that the taskmaster has logged, a line for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            self.lines.append(f"{record.getMessage()}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _saying_what_was_logged() -> Iterator[None]:
+    """Put it before the message of whatever fails in the block: a thread that died, or else the first that was caught,
+    explains more than what has not happened since."""
+    log = _Log()
+    logger.addHandler(log)
     try:
-        yield acceptor, taskmaster
+        yield
+    except AssertionError as error:
+        if not log.lines:
+            raise
+        told = min(log.lines, key=lambda line: " died; " not in line)
+        raise AssertionError(f"{told}; {error}") from error
     finally:
-        acceptor.close()
-        acceptor.finish_all()
-        late = taskmaster.shutdown(PATIENCE)
-    now = taskmaster.snapshot()
-    assert not late, _did_not_end(late, now)
-    assert "died" not in now.shrunk, ("a thread died, or ended its loop without leave(reason): "
-                                      f"{now.shrunk}; see the log")
-    assert (now.thread_count, now.queued, now.parked) == (0, 0, 0), f"after the stop nothing must be left: {now}"
-    assert balances(now), f"the books do not balance: {now}"
-    assert not acceptor.complaints, acceptor.complaints
-    for connection in acceptor.connections:
-        ends = {state: connection.history[state] for state in ("processed", "refused", "abandoned")}
-        assert sum(ends.values()) == 1, f"{connection.peer} must come to one end, once: {ends}"
+        logger.removeHandler(log)
 
 
 def end(taskmaster: Taskmaster) -> None:

@@ -23,6 +23,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isfunction
 from types import MappingProxyType
 from typing import Any
 
@@ -35,6 +36,8 @@ __all__ = ["NOT_LOCKED", "Register"]
 _DECISIONS = 256
 """How many are kept."""
 _STATES = len(ThreadState)
+_REPLACED = {"cells", "counts", "queue", "ending", "_number", "_running", "_parking", "_refused_at", "_made"}
+"""Made in the constructor, and perhaps another object by the next `begin`; a model may have a queue of its own."""
 NOT_LOCKED = "what ends in _locked is called with self.lock held: `with self.lock:`"
 """Why an assertion has failed, for whoever writes a model."""
 
@@ -78,6 +81,7 @@ class Register(Taskmaster):
         self._grown: Counter[str] = Counter()
         self._shrunk: Counter[str] = Counter()
         self._decisions: deque[Decision] = deque(maxlen=_DECISIONS)
+        self._keep()
 
     # The contract, as far as all models keep it in the same way.
 
@@ -147,10 +151,12 @@ class Register(Taskmaster):
     def begin(self, acceptor: AcceptorSteps) -> None:
         """Take on `acceptor`, with fresh counters. For the first line of `execute_acceptor`.
 
-        TaskmasterBusyError while it runs another, or threads are left.
+        TaskmasterBusyError while it runs another, or threads are left. TypeError if the constructor of a model has
+        used a name that is taken.
         """
         if not hasattr(self, "lock"):
             raise TypeError(f"{type(self).__name__}.__init__() must call super().__init__() first: it makes the books")
+        self._check()
         with self.lock:
             if self._running:
                 raise TaskmasterBusyError(f"this {type(self).__name__} still runs {self.acceptor.name}: "
@@ -306,6 +312,21 @@ class Register(Taskmaster):
 
     def _record_locked(self, change: int, reason: str) -> None:
         self._decisions.append(Decision(time.monotonic(), change, reason, self._staying_locked()))
+
+    def _keep(self) -> None:
+        """What there is now has been made by us: `_check` finds out whether it still is what it was."""
+        self._made = tuple((name, value) for name, value in vars(self).items() if name not in _REPLACED)
+
+    def _check(self) -> None:
+        """TypeError if a model has given one of our names to something of its own. Else that fails later, elsewhere."""
+        own = vars(self)
+        taken = [name for name, value in self._made if own.get(name) is not value]
+        taken += [name for name, value in own.items()
+                  if isfunction(getattr(type(self), name, None)) and value is not None and not callable(value)]
+        taken += ["counts"] if self.counts is not self.cells else []
+        if taken:
+            raise TypeError(f"{type(self).__name__} has set self.{taken[0]}, and that name is taken by the register: "
+                            "give yours another")
 
     def _clear_locked(self) -> None:
         for position in range(CELLS):

@@ -26,6 +26,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
+from taskmaster.base import Taskmaster
+
 __all__ = ["PATIENCE", "ScriptedAcceptor", "ScriptedConnection"]
 
 PATIENCE = 10.0
@@ -33,7 +35,7 @@ PATIENCE = 10.0
 
 _MOVES = {
     "queued": {"accepted"},
-    "accepted": {"processing", "refused", "abandoned"},
+    "accepted": {"processing", "refused", "abandoned", "withdrawn"},
     "processing": {"processed", "idle"},
     "idle": {"parked", "processing"},
     "parked": {"ready"},
@@ -52,7 +54,7 @@ class ScriptedConnection:
         "parked"        the acceptor has it
         "ready"         it has done something since: `accept` will return it again
 
-    and in the end "processed", "refused" or, if the taskmaster gives it up, "abandoned".
+    and in the end "processed", "refused", "withdrawn" or, if the taskmaster gives it up, "abandoned".
     """
 
     def __init__(self, acceptor: ScriptedAcceptor, number: int, error: BaseException | None) -> None:
@@ -72,7 +74,7 @@ class ScriptedConnection:
         self.turns = 0
         """Requests that a thread has begun to serve."""
         self.thread: threading.Thread | None = None
-        """Who processes it, or has done so last."""
+        """Who processes it, or has done so last; or has come to, when it had been withdrawn."""
         self.may_finish = False
         self.steps: deque[str] = deque()
         """What comes next, and nobody has come to yet: "idle", "again", "over"."""
@@ -83,7 +85,8 @@ class ScriptedConnection:
 
     def wait_for(self, state: str) -> None:
         """Return when it is in `state`; AssertionError if it does not get there."""
-        self._acceptor.wait_until(lambda: self.state == state, f"{self.peer} to be {state}, but it is {self.state}")
+        self._acceptor.wait_until(lambda: self.state == state, f"{self.peer} to be {state}",
+                                  lambda: f"it is {self.state}")
 
     def finish(self) -> None:
         """The client is content, and leaves: processing it ends, now or as soon as it has begun."""
@@ -107,6 +110,12 @@ class ScriptedConnection:
         """It says something (or its time is up): if it is parked, or as soon as it is, `accept` returns it."""
         with self._acceptor.changed:
             self.send_locked()
+
+    def withdraw(self, taskmaster: Taskmaster) -> None:
+        """The acceptor answers it itself, while it waits for a thread, and says so: no step does anything with it."""
+        with self._acceptor.changed:
+            self._acceptor.withdraw_locked(self)
+        taskmaster.withdraw(self)
 
     def send_locked(self) -> None:
         self.sent = True
@@ -224,12 +233,13 @@ class ScriptedAcceptor:
 
     def process_connection(self, connection: ScriptedConnection) -> None:
         with self.changed:
-            self._begin(connection)
-            self._go_on_to_the_end(connection)
+            if self._begin(connection):
+                self._go_on_to_the_end(connection)
 
     def process_until_idle(self, connection: ScriptedConnection, go_on: Callable[[], bool]) -> bool:
         with self.changed:
-            self._begin(connection)
+            if not self._begin(connection):
+                return False
             while (step := self._next_step(connection)) == "again":
                 connection.sent = True
                 self.changed.release()
@@ -253,7 +263,8 @@ class ScriptedAcceptor:
         Once closed, it waits after all, for nothing can be parked any more.
         """
         with self.changed:
-            self._begin(connection)
+            if not self._begin(connection):
+                return False
             if self._closed:
                 self._go_on_to_the_end(connection)
                 return False
@@ -282,7 +293,8 @@ class ScriptedAcceptor:
     def refuse(self, connection: ScriptedConnection) -> None:
         with self.changed:
             self.threads.add(threading.current_thread())
-            self._move(connection, "refused")
+            if connection.state != "withdrawn":
+                self._move(connection, "refused")
 
     def abandon(self, connection: ScriptedConnection) -> None:
         with self.changed:
@@ -306,13 +318,20 @@ class ScriptedAcceptor:
             self._move(connection, "ready")
             self._queued.append(connection)
 
-    def _begin(self, connection: ScriptedConnection) -> None:
+    def withdraw_locked(self, connection: ScriptedConnection) -> None:
+        self._move(connection, "withdrawn")
+
+    def _begin(self, connection: ScriptedConnection) -> bool:
+        """False: it has been withdrawn, so there is nothing to do."""
         connection.thread = threading.current_thread()
+        self.threads.add(connection.thread)
+        if connection.state == "withdrawn":
+            return False
         connection.turns += 1
         connection.sent = False
-        self.threads.add(connection.thread)
         self._move(connection, "processing")
         self.peak = max(self.peak, self.count_locked("processing"))
+        return True
 
     def _go_on_to_the_end(self, connection: ScriptedConnection) -> None:
         while (step := self._next_step(connection)) != "over":

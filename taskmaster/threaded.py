@@ -45,7 +45,8 @@ class ThreadedTaskmaster(Register):
     loop says where it is (`enter`) and, as its last act, why its thread leaves (`leave`); it gives each connection it
     accepts to `hand_over`. `handle_incoming_connection` counts it (`accepted`) and sees that some thread, in state
     SERVING, calls `process` and then counts it again (`served`), or counts it as `refused` and calls `refuse`.
-    Connections that wait for a thread stand in `queue`. Conditions of its own are made on `lock`.
+    Connections that wait for a thread stand in `queue`: a deque, or what the constructor puts there instead, with
+    `append`, `clear`, `in`, `remove` and a length. Conditions of its own are made on `lock`.
 
     A model that parks says so in `idle`, counts with `count_in_locked` and `count_out_locked`, and gives to `park` what
     `process` has found idle.
@@ -69,8 +70,10 @@ class ThreadedTaskmaster(Register):
         it is in: before that is over, it may have been parked again, and be in the next."""
         # Owned by whoever accepts. If that is two threads at once, there may be a line more in the log, no harm else.
         self._refused_at = -_BURST
+        self._keep()
 
     def begin(self, acceptor: AcceptorSteps) -> None:
+        one_of("idle", self.idle, "hold", "park")  # a model may have thought of a list of those that are idle
         super().begin(acceptor)
         self._parking = self.parks
         self._uncounted.clear()
@@ -185,6 +188,7 @@ class ThreadedTaskmaster(Register):
             self.queue.append(connection)
 
     def withdraw(self, connection: Connection) -> None:
+        """The acceptor has answered `connection` itself. If it is in the queue, it is taken out, and counted."""
         with self.lock:
             if connection in self.queue:
                 self.queue.remove(connection)

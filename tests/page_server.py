@@ -20,8 +20,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from watching import ControlServer
+from watching.counts import quantile
 from watching.messages import (
     Burst,
+    ClientsSee,
     ConnectionsNow,
     DecisionSaid,
     Histogram,
@@ -47,11 +49,15 @@ class MadeUpLoad:
     """Clients as they are wanted. `wishes`: all that have been told. Any thread."""
 
     def __init__(self, clients: int = 20, sleep_ms: float = 1.0) -> None:
-        self.now = LoadState(clients=clients, keep_alive=False, sleep_ms=sleep_ms)
+        self.now = LoadState(clients=clients, keep_alive=False, sleep_ms=sleep_ms, seen={})
         self.wishes: list[Mapping[str, Any]] = []
 
     def state(self) -> LoadState:
         return self.now
+
+    def see(self, name: str, seen: ClientsSee) -> None:
+        """What the clients of that server see."""
+        self.now = cast("LoadState", {**self.now, "seen": {**self.now["seen"], name: seen}})
 
     def change(self, wishes: Mapping[str, Any]) -> LoadState:
         self.wishes.append(wishes)
@@ -64,6 +70,7 @@ class MadeUpSource:
 
     def __init__(self, label: str, lanes: int, load: MadeUpLoad) -> None:
         self.label, self.load, self.most = label, load, lanes
+        self.name = f"127.0.0.1:{8080 + list(MADE_UP).index(label)}"
         self.random = random.Random(lanes)
         self.lock = threading.Lock()
         # All below is guarded by self.lock. Times in seconds.
@@ -74,7 +81,7 @@ class MadeUpSource:
         self.clients: list[tuple[float, int, int]] = []
         """When each asks next, its number, and its connection (0: it makes a new one)."""
         self.ends: list[tuple[float, float, float]] = []
-        """Of answers: when, seconds in all, seconds of waiting for a thread."""
+        """Of answers: when, seconds in all for the client, seconds of them until there was a thread."""
         self.window: deque[tuple[float, float, float]] = deque()
         self.accepts: deque[tuple[float, float, float]] = deque()
         """Of connections: when they came, were accepted, had a thread."""
@@ -162,7 +169,7 @@ class MadeUpSource:
         else:
             steps.append((rest, "_" if self.label == "pool" else "A", 0, None))
         heapq.heappush(self.free, (rest, row))
-        heapq.heappush(self.ends, (done, done - came, begin - accepted))
+        heapq.heappush(self.ends, (done, done - came, begin - came))
         self.accepts.append((came, accepted, begin))
         return done, connection if keep else 0
 
@@ -201,9 +208,12 @@ class MadeUpSource:
         queued = sum(accepted <= now < begin for _, accepted, begin in self.accepts) if self.label == "pool" else 0
         busy, clients = sum(state in "RHWCK" for state in states), self.load.state()["clients"]
         parked = max(0, clients - busy - kernel - queued) if self.load.state()["keep_alive"] else 0
-        seconds = sorted(each[1] for each in self.window)
+        seconds = sorted(each[1] - each[2] for each in self.window)
+        seen = sorted(each[1] for each in self.window)
+        self.load.see(self.name, ClientsSee(answers=len(seen), failures=0, p50=quantile(seen, 0.5),
+                                            p99=quantile(seen, 0.99)))
         return Sample(
-            time=now, label=self.label, name="127.0.0.1:8080", model=MADE_UP[self.label], process=4242,
+            time=now, label=self.label, name=self.name, model=MADE_UP[self.label], process=4242,
             max_thread_count=self.most, max_accept_count=None,
             threads={"starting": states.count("S"), "accepting": states.count("A"), "waiting": states.count("_"),
                      "serving": busy, "leaving": states.count("X")},
@@ -211,8 +221,7 @@ class MadeUpSource:
             connections=ConnectionsNow(open=busy + queued + parked, kernel=kernel, kernel_limit=1024, queued=queued,
                                        parked=parked, accepted=self.count, served=self.total, refused=0),
             responses=Responses(total=self.total, by_class={"2xx": self.total}, per_second=float(len(seconds)),
-                                p50=seconds[len(seconds) // 2] if seconds else None,
-                                p99=seconds[len(seconds) * 99 // 100] if seconds else None),
+                                p50=quantile(seconds, 0.5), p99=quantile(seconds, 0.99)),
             histogram=Histogram(buckets=[], sum=0.0, count=self.total),
             burst=Burst(time=now, seconds=0.02, requests=len(seconds),
                         handoffs_per_request=float(self.label != "recycling") if seconds else None,
@@ -234,7 +243,7 @@ class MadeUpSource:
             known = [each for each in steps if each[0] <= end]
             first = max(0, bisect_right(known, begin, key=lambda each: each[0]) - 1)
             lanes.append(LaneSteps(lane=number, thread=f"worker-127.0.0.1:8080-{number}", steps=known[first:]))
-        return Steps(label=self.label, name="127.0.0.1:8080", model=MADE_UP[self.label], process=4242, begin=begin,
+        return Steps(label=self.label, name=self.name, model=MADE_UP[self.label], process=4242, begin=begin,
                      end=end, lanes=lanes)
 
 

@@ -88,6 +88,26 @@ def test_the_check_sees_what_would_be_loaded() -> None:
     assert len(list(loaded('<link href="https://x/y.css"><script src="//x/y.js"></script><a href="https://x/">'))) == 2
 
 
+def test_a_picture_that_does_not_know_of_the_dark_has_a_light_ground_there() -> None:
+    [boxed] = re.findall(r'"slate"\] \.md-typeset img:is\((.*?)\)', (ROOT / "docs" / "assets" / "site.css").read_text())
+    inside = re.findall(r'src\*="([^"]+)"', boxed)
+    ends = tuple(re.findall(r'src\$="([^"]+)"', boxed))
+    assert inside
+    assert ends
+    seen = 0
+    for page in [*SITE_PAGES, ROOT / "bench" / "README.md"]:
+        for link in re.findall(r"!\[[^\]]+\]\(([^)\s]+\.svg)\)", page.read_text()):
+            adapts = "prefers-color-scheme: dark" in (page.parent / link).read_text()
+            assert adapts != (link.endswith(ends) or any(part in link for part in inside)), f"{name_of(page)}: {link}"
+            seen += 1
+    assert seen
+
+
+def test_the_palette_follows_the_system_until_a_reader_chooses() -> None:
+    palette = re.findall(r"^    - media: \"(.*?)\"", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert palette == ["(prefers-color-scheme)", "(prefers-color-scheme: light)", "(prefers-color-scheme: dark)"]
+
+
 # Links.
 
 @functools.cache

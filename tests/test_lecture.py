@@ -46,6 +46,7 @@ from taskmaster import (
     ThreadPerConnectionTaskmaster,
 )
 from watching.slow_motion.lessons import LESSONS
+from watching.trace.picture import COLOURS, DARK
 
 ROOT = Path(__file__).parent.parent
 LECTURE = ROOT / "docs" / "lecture"
@@ -314,6 +315,17 @@ def test_every_picture_is_shown_somewhere() -> None:
     shown = "".join(page.read_text() for page in PAGES)
     assert {path.stem for path in (LECTURE / "figures").iterdir()} == set(FIGURES)
     assert [name for name in FIGURES if f"figures/{name}.svg" not in shown] == []
+
+
+def test_the_colours_of_the_lanes_are_those_that_the_pages_name() -> None:
+    """Magenta is the state Q, in the picture of record as on the live page."""
+    drawn = (PUBLISHED / "lanes.svg").read_text()
+    css = (ROOT / "watching" / "page" / "page.css").read_text()
+    assert dict(re.findall(r"--state-(\S): (#\w{6})", css[css.index('dark"]'):])) == DARK
+    for colours in (COLOURS, DARK):
+        assert all(f"--{state}: {colour};" in drawn for state, colour in colours.items())
+    for page in (LECTURE / "index.md", ROOT / "bench" / "README.md"):
+        assert "Magenta is finding a thread for a connection" in " ".join(page.read_text().split())
 
 
 # Their code and commands.

@@ -19,7 +19,17 @@ from acceptor.recording import STATES
 from tests.browser import BROWSER, Browser
 from tests.page_server import MadeUpLoad, made_up
 from watching import ControlServer
-from watching.messages import Burst, ConnectionsNow, DecisionSaid, Histogram, LaneNow, Responses, Sample, Steps
+from watching.messages import (
+    Burst,
+    ClientsSee,
+    ConnectionsNow,
+    DecisionSaid,
+    Histogram,
+    LaneNow,
+    Responses,
+    Sample,
+    Steps,
+)
 
 PAGE = Path(watching.__file__).parent / "page"
 FILES = sorted(PAGE.iterdir())
@@ -125,7 +135,7 @@ def test_text_can_be_read_and_states_can_be_seen(theme: str) -> None:
     for letter in states:
         assert contrast(colour[f"on-{letter}"], colour[f"state-{letter}"]) >= 4.5, letter
     assert len({colour[f"state-{letter}"] for letter in states} | {colour["strip"]}) == len(states) + 1
-    for name in ("kernel", "queued", "parked", "answers", "p99"):
+    for name in ("kernel", "queued", "parked", "answers", "p99", "clients"):
         assert contrast(colour[f"curve-{name}"], colour["panel"]) >= 3, name  # WCAG 1.4.11, graphical objects
 
 
@@ -162,10 +172,10 @@ def test_numbers_as_text() -> None:
 def test_the_sentence_of_a_source() -> None:
     told = {  # threads started, hand-offs for each answer, answers, connections accepted, refused
         (800, 1, 800, 800, 0): "Starts 800 threads a second: one for each connection.",
-        (0, 1, 800, 800, 0): "Hands 1.0 connections over per answer.",
+        (0, 1, 800, 800, 0): "Hands one connection over for each answer.",
         (0, 0, 800, 800, 0): "No hand-offs, no new threads.",
         (0, None, 800, 800, 0): "No new threads.",
-        (4, 0.5, 800, 800, 0): "Starts 4.0 threads a second, and hands 0.5 connections over per answer.",
+        (4, 0.5, 800, 800, 0): "Starts 4.0 threads a second, and hands 0.5 connections over for each answer.",
         (0, 0, 800, 0, 1): "No hand-offs, no new threads. 1 connection has been refused.",
         (0, 0, 0, 0, 0): "No answers at the moment. 1 thread in accept().",
     }
@@ -181,6 +191,29 @@ def test_the_sentence_of_a_source() -> None:
         trials.append((before, after, bursts))
     call = f"{json.dumps(trials)}.map(([before, after, bursts]) => m.story(after, m.rates(before, after, bursts)))"
     assert node("words.js", call) == list(told.values())
+
+
+@needs_node
+def test_limits_that_differ_are_said() -> None:
+    told: dict[tuple[tuple[str, int | None], ...], str] = {
+        (("thread", 100), ("recycling", 100)): "",
+        (("pool", 16),): "",
+        (("thread", 100), ("pool", 16), ("recycling", 100)): "pool serves 16 at once, the others 100.",
+        (("thread", 100), ("pool", 16)): "thread serves 100 at once, pool 16.",
+        (("thread", None), ("pool", 1600)): "thread serves as many as come at once, pool 1,600.",
+        (("a", 1), ("b", 2), ("c", 2), ("d", 1), ("e", 9)): "e serves 9 at once, a and d 1, b and c 2.",
+        (("a", 1), ("b", 2), ("c", 2), ("d", 1)): "a and d serve 1 at once, b and c 2.",
+    }
+    sources = [[{"label": label, "max_thread_count": most} for label, most in each] for each in told]
+    assert node("words.js", f"{json.dumps(sources)}.map(m.limitsWords)") == [
+        each and f"Not the same limits: {each}" for each in told.values()]
+
+
+@needs_node
+def test_no_age_is_said_where_none_is_known() -> None:
+    lanes = [lane | {"since": since} for lane in sample(100.0)["lanes"][:2] for since in (None, 99.0)]
+    assert node("inspect.js", f"{json.dumps(lanes)}.map((lane) => m.aboutLane(lane, 100, 100)[1])") == [
+        f"A – {STATES['A']}", f"A – {STATES['A']}, for 1.0 s", f"H – {STATES['H']}", f"H – {STATES['H']}, for 1.0 s"]
 
 
 @needs_node
@@ -201,6 +234,20 @@ def test_steps_are_arranged_as_rows_and_handoffs() -> None:
         "row 3 – reads a request, connection 40", "row 3 – finds it a thread, connection 39, from a UNIX socket",
         "row 3 – reads a request, connection 39",
         "row 1 – writes the response, connection 41"]
+
+
+@needs_node
+@pytest.mark.parametrize(("steps", "told"), [
+    ([(0.0, "_", 0, None), (0.5, "R", 7, None)], "1 connection, 1 hand-off (1 begun before), no thread started."),
+    ([(0.5, "S", 0, None), (0.6, "R", 7, None)], "1 connection, 1 hand-off (1 begun before), 1 thread started."),
+    ([(0.0, "A", 0, None), (0.5, "R", 7, None)], "1 connection, no hand-offs, no thread started."),
+    ([(-0.1, "R", 7, None), (0.5, "H", 7, None)], "1 connection, no hand-offs, no thread started."),
+    ([(0.0, "K", 7, None), (0.5, "R", 7, None)], "1 connection, no hand-offs, no thread started."),
+])
+def test_what_was_handed_over_before_is_a_handoff_too(steps: list[Any], told: str) -> None:
+    source = Steps(label="", name="", model="", process=1, begin=0.0, end=1.0,
+                   lanes=[{"lane": 0, "thread": "worker", "steps": steps}])
+    assert node("arrange.js", f"m.summary(m.arrange({json.dumps(source)}, 1))") == told
 
 
 # In a browser.
@@ -294,12 +341,13 @@ def server(source: StillSource, load: MadeUpLoad) -> Iterator[ControlServer]:
 
 
 @pytest.fixture
-def page(browser: Browser, server: ControlServer) -> Browser:
+def page(browser: Browser, server: ControlServer) -> Iterator[Browser]:
     browser.open(server.url)
     browser.until("document.getElementById('load')?.hidden === false"
                   " && document.querySelector('.exact .caption')?.textContent"
                   " && document.querySelector('[data-is=answered]')?.textContent")  # nothing moves about any more
-    return browser
+    yield browser
+    browser.open("about:blank")  # before its server is gone, which a page would say in the console
 
 
 def shown(page: Browser, what: str) -> str:
@@ -316,7 +364,7 @@ def test_numbers_are_those_that_were_sent(page: Browser) -> None:
     assert "PooledTaskmaster · serves 16 at once · 127.0.0.1:8080 · process 4242" in text
     assert "+16 start, +1 the last waiter was taken" in text
     assert page.evaluate("document.querySelector('.caption').textContent") == (
-        "3 connections, 1 hand-off, 2 threads started.")
+        "3 connections, 2 hand-offs (1 begun before), 2 threads started.")
 
 
 @needs_browser
@@ -379,6 +427,35 @@ def test_the_load_is_told_and_changed(page: Browser, load: MadeUpLoad) -> None:
                   " input.dispatchEvent(new Event('change'))}")
     page.until(f"{words}.startsWith('7 clients')")
     assert load.wishes == [{"keep_alive": True}, {"clients": 7}]
+    page.evaluate("{const input = document.getElementById('sleep'); input.value = 9999.5;"
+                  " input.dispatchEvent(new Event('change'))}")
+    page.until(f"{words}.includes('waits 9999.5 ms')")
+    page.evaluate("{const input = document.getElementById('sleep'); input.value = 10001;"
+                  " input.dispatchEvent(new Event('change'))}")
+    assert page.evaluate("document.getElementById('sleep').value") == "9999.5"
+    load.change({"clients": 8})
+    page.until(f"{words}.startsWith('8 clients')")  # another page has changed it
+
+
+@needs_browser
+def test_what_its_clients_see_is_beside_what_the_server_sees(page: Browser, load: MadeUpLoad,
+                                                             server: ControlServer) -> None:
+    seen = "(key) => document.querySelector(`[data-is='${key}']`).checkVisibility()"
+    assert page.evaluate(f"['clients', 'open', 'also-open', 'failures'].map({seen})") == [False, True, False, False]
+    load.see("127.0.0.1:8080", ClientsSee(answers=200, failures=3, p50=0.2, p99=0.345))
+    load.see("127.0.0.1:9", ClientsSee(answers=1, failures=0, p50=9.0, p99=9.0))
+    page.until("document.querySelector('[data-is=clients]').textContent === '345ms'")
+    assert page.evaluate(f"['clients', 'open', 'also-open', 'failures'].map({seen})") == [True, False, True, True]
+    assert (shown(page, "p99"), shown(page, "failures")) == ("20ms", "3")
+    text = page.evaluate("document.querySelector('.numbers').innerText")
+    assert "p99 for its clients" in text
+    assert "p99, once a thread has it" in text
+    x, y = page.evaluate("(({right, top}) => [right - 30, top + 60])"
+                         "(document.querySelector('.curves').getBoundingClientRect())")
+    page.point(x, y)
+    inspected = "document.getElementById('inspector').innerText"
+    page.until(f"{inspected}.includes('for its clients: p50 200 ms, p99 345 ms, 3 failures')")
+    assert "once a thread has it: p50 1.0 ms, p99 20 ms" in page.evaluate(inspected)
 
 
 @needs_browser
@@ -438,5 +515,5 @@ def test_a_hundred_rows_of_three_sources_fit(browser: Browser) -> None:
                           f"strip.drawn && strip.g.width <= {width} && strip.capacity >= strip.rows)")
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
             assert browser.evaluate("document.querySelector('.strip').getBoundingClientRect().bottom") < height
-            assert browser.evaluate("page.views.get('recycling 127.0.0.1:8080').strip.rows") == 100
+            assert browser.evaluate("page.views.get('recycling 127.0.0.1:8082').strip.rows") == 100
         browser.open("about:blank")

@@ -79,9 +79,14 @@ def drawn(histories: list[History], width: int = 80, height: int | None = 24, **
 def test_the_numbers_are_those_of_the_sample() -> None:
     lines = drawn([history(sample())])
     assert lines[0].split("  ") == ["pool", "PooledTaskmaster", "127.0.0.1:8080", "process 4242"]
-    assert lines[1:3] == ["1,234 responses/s  p99 12 ms  17 threads  kernel 3  queued 2  parked 90",
-                          "refused 0"], "80 columns are too few"
-    assert drawn([history(sample())], width=90)[1].endswith("parked 90  refused 0")
+    assert lines[1:3] == ["1,234 responses/s  p99 once a thread has it: 12 ms  17 threads  kernel 3",
+                          "queued 2  parked 90  refused 0"], "80 columns are too few"
+    assert drawn([history(sample())], width=110)[1].endswith("parked 90  refused 0")
+
+
+def test_a_label_that_is_the_address_is_said_once() -> None:
+    for label in ("127.0.0.1:8080", "127.0.0.1:8080 worker 2"):
+        assert drawn([history(sample(label=label))])[0].split("  ") == [label, "PooledTaskmaster", "process 4242"]
 
 
 def test_where_the_system_does_not_tell_there_is_a_question_mark() -> None:
@@ -179,7 +184,7 @@ def test_several_stand_beside_each_other_where_there_is_room() -> None:
     assert sum("PooledTaskmaster" in line for line in drawn(histories, width=80, height=60)) == 3
 
 
-@given(st.integers(30, 200), st.text(ORDER, min_size=1))
+@given(st.integers(40, 200), st.text(ORDER, min_size=1))
 def test_the_legend_says_each_letter_that_is_to_be_seen_and_fits(width: int, letters: str) -> None:
     lines = [line.plain for line in Picture("dark").legend([history(sample(letters))], width)]
     assert max(map(len, lines)) <= width + 2, "two blanks at the end do not matter"
@@ -364,8 +369,18 @@ def test_once_it_prints_a_plain_reading(stub: Callable[..., str]) -> None:
         assert "AHH_" in lines
         assert lines.count("_" * 80) == 2, "wrapped"
         assert "\x1b" not in result.output
-        assert re.search(r" H +handler +_ +waits for another thread +A +in accept\(\)", result.output)
+        legend = [f"{letter} +{re.escape(STATES[letter])}" for letter in "H_A"]
+        assert re.search(" +".join(legend), result.output)
         assert "writes" not in result.output, "a letter that is not to be seen"
+
+
+def test_without_a_terminal_nothing_is_cut(stub: Callable[..., str]) -> None:
+    reason = "a reason that is longer than eighty columns, as those of taskmasters of one's own may well be"
+    decisions = [{"time": 999.0, "change": 1, "reason": reason, "threads": 3}]
+    result = invoke(stub(shows(sample(label="shop.models:WarmestTaskmaster", name="unix:/run/shop/application.sock",
+                                      model="WarmestTaskmaster", process=1234567, decisions=decisions))))
+    assert "WarmestTaskmaster  unix:/run/shop/application.sock  process 1234567\n" in result.output
+    assert f"to 3: {reason}\n" in result.output
 
 
 def test_json_is_what_the_server_has_said(stub: Callable[..., str]) -> None:

@@ -32,8 +32,7 @@ PAGE = ROOT / "docs" / "tutorial" / "your-own-taskmaster.md"
 TEXT = PAGE.read_text()
 PORT = "4242"
 NOT_HERE = ("python3 -m venv .venv", ". .venv/bin/activate", "pip install -e '.[bench,cli,watch]' pytest",
-            "taskmaster watch --compare pool,recycling,warmest:WarmestTaskmaster",
-            'make compare ARGS="--models models,warmest:WarmestTaskmaster"')
+            "taskmaster watch --compare pool,recycling,warmest:WarmestTaskmaster")
 """Commands of the page that take too long for a test, need a network, or somebody who looks."""
 TABLES = ("arrivals one by one", "keep-alive off")
 """How tables of the lab begin: their figures are those of a day, and the test has no time for the other models."""
@@ -284,11 +283,39 @@ def test_who_forgets_the_lock_is_told() -> None:
         Forgetful(lambda me: None).enter_locked(ThreadState.WAITING)
 
 
-def test_a_loop_that_returns_without_leaving_is_found_by_the_suite(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(AssertionError, match=r"ended its loop without leave\(reason\)"), \
+@pytest.mark.parametrize(("name", "value"), [("_threads", 3), ("_left", []), ("states", []), ("counts", {})])
+def test_a_name_that_is_taken_is_told(name: str, value: object) -> None:
+    taskmaster = Forgetful(lambda me: None)
+    setattr(taskmaster, name, value)
+    with pytest.raises(TypeError, match=rf"^Forgetful has set self.{name}, and that name is taken"):
+        taskmaster.execute_acceptor(ScriptedAcceptor())
+
+
+def test_idle_is_no_list_of_those_that_are() -> None:
+    taskmaster = Forgetful(lambda me: None)
+    taskmaster.idle = []  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"^idle=\[\]: pass one of 'hold', 'park'"):
+        taskmaster.execute_acceptor(ScriptedAcceptor())
+
+
+def test_a_loop_that_returns_without_leaving_is_found_by_the_suite() -> None:
+    with pytest.raises(AssertionError, match=r"^forgetful-scripted:0-1 died; this is a bug: RuntimeError: the loop has "
+                                             r"returned; its last act must be self.leave\(reason\); "), \
             running(Forgetful(lambda me: None)):
         pass
-    assert "its last act must be self.leave(reason)" in caplog.text
+
+
+def test_what_has_ended_a_thread_is_said_before_what_has_not_happened_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripted, "PATIENCE", 0.0)
+
+    def trial() -> None:
+        with running(Forgetful(lambda me: me.enter_locked(ThreadState.ACCEPTING))) as (acceptor, taskmaster):
+            assert not taskmaster.shutdown(10), "it has died by then"
+            acceptor.connect()[0].wait_for("accepted")
+
+    with pytest.raises(AssertionError, match=r"^forgetful-scripted:0-1 died; this is a bug: AssertionError: what ends "
+                                             r"in _locked is .*; waited 0 s without success for client 1 to be"):
+        trial()
 
 
 def test_threads_that_do_not_end_are_named_but_not_all_of_twenty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,12 @@ def test_models_are_compared_under_a_load_until_ctrl_c(tmp_path: Path) -> None:
         assert folder.stat().st_mode & 0o777 == 0o700
         wait_until(lambda: all(each["responses"]["total"] >= 9 for each in sources(url).values()), "all are answered")
         now = sources(url)
-        assert {label: each["model"] for label, each in now.items()} == {"pool": "PooledTaskmaster", "Mine": "Mine"}
+        assert [(label, each["model"]) for label, each in now.items()] == [
+            ("pool", "PooledTaskmaster"), ("mine:Mine", "Mine")]
         assert {each["process"] for each in now.values()} < set(started)
-        assert said(f"{url}/load") == {"clients": 3, "keep_alive": False, "sleep_ms": SLEEP_MS}
+        load = wait_until(lambda: (told := said(f"{url}/load"))["seen"] and told, "the clients have seen something")
+        assert {each["name"] for each in now.values()} == set(load.pop("seen"))
+        assert load == {"clients": 3, "keep_alive": False, "sleep_ms": SLEEP_MS}
         assert said(f"{url}/load", {"clients": 5, "keep_alive": True})["clients"] == 5
         wait_until(lambda: sources(url)["pool"]["connections"]["open"] == 5, "there are five, who stay")
         with pytest.raises(urllib.error.HTTPError) as raised:
@@ -173,6 +176,7 @@ def test_what_cannot_start_says_why_and_leaves_nothing(arguments: list[str], mes
     ([], "say what to watch: --compare thread,pool,recycling, or the address that a server's --control was given"),
     (["--compare", ","], "name models, as in --compare thread,pool,recycling"),
     (["--compare", "pool,poool"], "there is no model 'poool'; write single, thread, pool, recycling, loop, or for one"),
+    (["--compare", "poool"], "package.module:Class; did you mean 'pool'?"),
     (["--compare", "pool", "127.0.0.1:9"], "--compare starts servers of its own, and '127.0.0.1:9' is another"),
     (["--clients", "5", "127.0.0.1:9"], "--clients is about --compare; leave it out"),
     (["--compare", "pool", "--clients", "1001"], "1001 is not in the range 0<=x<=1000"),
@@ -200,7 +204,7 @@ def test_the_help_teaches_with_examples_that_name_what_there_is(name: str) -> No
 
 
 def test_names_on_the_page() -> None:
-    assert _labels(["pool", "shop.models:Mine", "pool", "pool"]) == ["pool", "Mine", "pool 2", "pool 3"]
+    assert _labels(["pool", "shop.models:Mine", "pool", "pool"]) == ["pool", "shop.models:Mine", "pool 2", "pool 3"]
 
 
 def test_the_handler_sleeps_as_asked() -> None:
@@ -250,7 +254,7 @@ def test_watch_and_top_of_a_server_that_serves_with_control(tmp_path: Path) -> N
         top = subprocess.run(command("top", address), env=clean_environ(), capture_output=True, text=True, timeout=60,
                              check=False)
         assert top.stderr == ""
-        assert len(re.findall(r"^worker \d+  RecyclingTaskmaster", top.stdout, re.MULTILINE)) == 2
+        assert len(re.findall(r"^\S+ worker \d+  RecyclingTaskmaster", top.stdout, re.MULTILINE)) == 2
         with watching(tmp_path, address) as (process, url):
             assert [each["model"] for each in sources(url).values()] == ["RecyclingTaskmaster"] * 2
             assert said(f"{url}/load") is None, "these are somebody's clients, not ours"

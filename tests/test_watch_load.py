@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import queue
+import select
 import socket
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.clients import PATIENCE
 from watching.children import Child
 from watching.clients import Clients, _is_whole
 from watching.load import CLIENTS, SLEEP_MS, THINK_MS, Clientele
+from watching.messages import LoadState
 
 Ask = Callable[..., Clients]
 
@@ -212,6 +215,56 @@ def test_thinking_takes_the_time_on_average_and_the_same_for_all(seed: int, thin
         clients.close()
 
 
+# What they see.
+
+
+def test_all_waiting_is_in_what_clients_see(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a listener that nobody accepts from for a while: the kernel has made the connections meanwhile."""
+    clock = 100.0
+    monkeypatch.setattr(watching.clients, "time", types.SimpleNamespace(monotonic=lambda: clock))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        clients = ask(f"127.0.0.1:{listener.getsockname()[1]}", clients=2, think_ms=500.0)
+        for client in clients._all:
+            clients._ask(client, clock)
+        clients._thinking.clear()
+        clock += 2.0
+        assert clients.see() == [{"answers": 0, "failures": 0, "p50": None, "p99": None}]
+        for took, answer in (0.5, b"HTTP/1.1 200 OK\r\n\r\n"), (0.1, b"HTTP/1.1 503 Service Unavailable\r\n\r\n"):
+            connection, _ = listener.accept()
+            clock += took
+            with connection:
+                answered_by(clients, connection, answer)
+    assert clients.see() == [{"answers": 1, "failures": 1, "p50": 2.5, "p99": 2.5}]
+    clock += 0.95
+    assert clients.see() == [{"answers": 0, "failures": 1, "p50": None, "p99": None}], "of the last second"
+
+
+def answered_by(clients: Clients, connection: socket.socket, answer: bytes) -> None:
+    """That client sends its request, gets this and the end of its connection."""
+    mine = next(each for each in clients._all if each.sock and each.sock.getsockname() == connection.getpeername())
+    clients._send(mine)
+    connection.recv(65536)
+    connection.sendall(answer)
+    connection.shutdown(socket.SHUT_WR)
+    for _ in range(2):
+        assert mine.sock is not None
+        assert select.select([mine.sock], [], [], PATIENCE)[0]
+        clients._receive(mine)
+
+
+def test_who_gets_no_answer_has_failed(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        name = f"127.0.0.1:{taken.getsockname()[1]}"
+    clients = ask(name)
+    run_until(clients, lambda: clients.see()[0]["failures"] >= 2)
+    assert clients.see()[0]["p99"] is None
+
+
+def done(state: LoadState) -> dict[str, Any]:
+    """What the clients do."""
+    return {name: value for name, value in state.items() if name != "seen"}
+
+
 # In a process of their own.
 
 
@@ -220,9 +273,14 @@ def test_the_clients_are_a_process_that_can_be_told_and_ended(serve: Callable[..
     ended: queue.SimpleQueue[Child] = queue.SimpleQueue()
     load = Clientele([server.name], clients=2, sleep_ms=0.0, think_ms=1.0, ended=ended.put)
     try:
-        assert load.state() == {"clients": 2, "keep_alive": False, "sleep_ms": 0.0}
+        assert done(load.state()) == {"clients": 2, "keep_alive": False, "sleep_ms": 0.0}
         assert server.asked.get(timeout=PATIENCE) == ("/?sleep=0", True)
-        assert load.change({"keep_alive": True, "sleep_ms": 3}) == {"clients": 2, "keep_alive": True, "sleep_ms": 3}
+        wait_until_seen = time.monotonic() + PATIENCE
+        while not load.state()["seen"].get(server.name, {"answers": 0})["answers"]:
+            assert time.monotonic() < wait_until_seen, load.state()
+            time.sleep(0.01)
+        changed = load.change({"keep_alive": True, "sleep_ms": 3})
+        assert done(changed) == {"clients": 2, "keep_alive": True, "sleep_ms": 3}
         while server.asked.get(timeout=PATIENCE) != ("/?sleep=3", False):
             pass
     finally:
@@ -230,7 +288,8 @@ def test_the_clients_are_a_process_that_can_be_told_and_ended(serve: Callable[..
     child = ended.get(timeout=PATIENCE)
     assert child.end == "exit code 0", "it ends by itself where its standard input does"
     assert not Path(f"/proc/{child.process}").exists()
-    assert load.change({"clients": 0})["clients"] == 0, "which does nothing any more"
+    assert load.change({"clients": 0}) == {"clients": 0, "keep_alive": True, "sleep_ms": 3, "seen": {}}, (
+        "which does nothing any more, and sees nothing")
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +315,7 @@ def nobody() -> Iterator[Clientele]:
 def test_what_cannot_be_is_refused_and_changes_nothing(wishes: dict[str, Any], message: str, nobody: Clientele) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         nobody.change(wishes)
-    assert nobody.state() == {"clients": 0, "keep_alive": False, "sleep_ms": SLEEP_MS}
+    assert done(nobody.state()) == {"clients": 0, "keep_alive": False, "sleep_ms": SLEEP_MS}
 
 
 def test_the_defaults_come_to_what_is_written_about_them() -> None:

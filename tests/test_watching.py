@@ -241,6 +241,16 @@ def test_a_burst_tells_of_handoffs_and_waits() -> None:
     assert burst()["handoffs_per_request"] is None
 
 
+def test_what_waits_longer_than_a_burst_is_handed_over_too() -> None:
+    before = (0.0, "H", 1, ("GET", "/"))
+    taken = [(0.5, "R", 7, None), (0.6, "H", 7, ("GET", "/"))]
+    assert burst([before, (0.4, "_", 1, "closed"), *taken])["handoffs_per_request"] == 1, "the other has begun before"
+    assert burst([(0.0, "_", 0, None), *taken])["handoffs_per_request"] == 1
+    assert burst(taken)["handoffs_per_request"] == 1, "a thread was started for it"
+    assert burst([(0.0, "A", 0, None), *taken])["handoffs_per_request"] == 0, "it was in accept()"
+    assert burst([(0.0, "K", 7, None), *taken])["handoffs_per_request"] == 0
+
+
 # The control server.
 
 @pytest.fixture

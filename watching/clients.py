@@ -3,7 +3,8 @@
 A client asks for /?sleep=MS, waits for its answer, thinks, and asks again: a closed loop. It thinks for a random time
 (exponential, as of people who do not know of each other), `think_ms` on average; without it the clients would measure
 how fast they are, and the machine would do nothing else. Of N clients that think Z seconds, and are answered after R,
-come N / (Z + R) requests a second: Little's law.
+come N / (Z + R) requests a second: Little's law. That R is what they measure: from the moment when a client asks, its
+connect() included, to the end of its answer. All waiting is in it, also that of which the server knows nothing.
 
 Without keep-alive a client connects anew for each request, and waits for the server to close, so that what is left for
 a minute (TIME_WAIT) is on the server's side, where it holds none of the 28,000 ports that clients can have.
@@ -18,11 +19,18 @@ import random
 import select
 import socket
 import time
+from collections import deque
 from typing import Any
 
 import h11
 
+from watching.counts import quantile
+from watching.messages import ClientsSee
+
 __all__ = ["Clients"]
+
+_WINDOW = 1.0
+"""Seconds that `Clients.see` tells of."""
 
 _REST = 0.5
 """Seconds that a client pauses when something has failed, so that a server that is gone is not asked all the time."""
@@ -72,11 +80,24 @@ class Clients:
         """A heap: when each asks again, and a number, because clients have no order."""
         self._numbers = itertools.count()
         self._scan_at = 0.0
+        self._ends: list[deque[tuple[float, float | None]]] = [deque() for _ in servers]
+        """Of each server's requests in the last `_WINDOW`: when they ended, after how many seconds; None: failed."""
 
     @property
     def answered(self) -> list[int]:
         """Answers so far, by client."""
         return [client.answered for client in self._all]
+
+    def see(self) -> list[ClientsSee]:
+        """What the clients of each server have seen in the last second."""
+        before, seen = time.monotonic() - _WINDOW, []
+        for ends in self._ends:
+            while ends and ends[0][0] < before:
+                ends.popleft()
+            ordered = sorted(seconds for _, seconds in ends if seconds is not None)
+            seen.append(ClientsSee(answers=len(ordered), failures=len(ends) - len(ordered),
+                                   p50=quantile(ordered, 0.5), p99=quantile(ordered, 0.99)))
+        return seen
 
     def change(self, wishes: dict[str, Any]) -> None:
         """clients, keep_alive, sleep_ms, think_ms: each from the next request on."""
@@ -112,7 +133,7 @@ class Clients:
             while self._thinking and self._thinking[0][0] <= now:
                 client = heapq.heappop(self._thinking)[2]
                 if not client.retired:
-                    self._ask(client, now)
+                    self._ask(client, time.monotonic())
             if now >= self._scan_at:
                 self._scan_at = now + _SCAN
                 self._give_up(now - _PATIENCE - self.sleep_ms / 1e3)
@@ -174,7 +195,7 @@ class Clients:
             self._drop(client)  # the server closes a connection that is idle, as it may
         elif client.closing:
             if data:
-                client.received = data
+                client.received = client.received or data  # its head is all that we look at
             elif client.received:
                 self._drop(client)
                 self._answer(client)
@@ -191,13 +212,18 @@ class Clients:
                 self._fail(client)
 
     def _answer(self, client: _Client) -> None:
+        now = time.monotonic()
+        failed = client.received[9:10] == b"5"  # "HTTP/1.1 503": refused, and soon, which is not to pass for fast
+        self._ends[client.server].append((now, None if failed else now - client.asked_at))
         client.answered += 1
         client.received = b""
-        self._think(client, time.monotonic())
+        self._think(client, now)
 
     def _fail(self, client: _Client) -> None:
+        now = time.monotonic()
+        self._ends[client.server].append((now, None))
         self._drop(client)
-        self._think(client, time.monotonic(), _REST)
+        self._think(client, now, _REST)
 
     def _give_up(self, before: float) -> None:
         for client in [each for each in self._all if not each.thinks and each.asked_at < before]:

@@ -159,11 +159,10 @@ class _Run:
 
 
 def _labels(models: Iterable[str]) -> list[str]:
-    """"pool", "pool 2", and of "shop.models:Mine" "Mine"."""
+    """As they were written, "pool" or "shop.models:Mine", for the name of a class is its model's too; and "pool 2"."""
     seen: Counter[str] = Counter()
     labels = []
-    for model in models:
-        name = model.rpartition(":")[2]
+    for name in models:
         seen[name] += 1
         labels.append(name if seen[name] == 1 else f"{name} {seen[name]}")
     return labels

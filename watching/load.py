@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from watching.children import Child
-from watching.messages import LoadState
+from watching.messages import ClientsSee, LoadState
 
 __all__ = ["CLIENTS", "MOST_CLIENTS", "MOST_MS", "SLEEP_MS", "THINK_MS", "Clientele"]
 
@@ -42,13 +42,15 @@ class Clientele:
                  ended: Callable[[Child], object] = lambda child: None) -> None:
         self._lock = threading.Lock()
         """Held while something is changed."""
-        self._state = LoadState(clients=0, keep_alive=False, sleep_ms=0.0)
+        self._ended = ended
+        self._state = LoadState(clients=0, keep_alive=False, sleep_ms=0.0, seen={})
         first = _checked({"clients": clients, "keep_alive": keep_alive, "sleep_ms": sleep_ms})
-        self._child = Child("watching.load_process", "the load", heard=lambda child, said: None, ended=ended)
+        self._child = Child("watching.load_process", "the load", heard=self._hear, ended=self._has_ended)
         self._child.say({"servers": list(servers), "think_ms": think_ms})
         self._change(first)
 
     def state(self) -> LoadState:
+        """What they do, and what they have seen in the last second."""
         return self._state
 
     def change(self, wishes: Mapping[str, Any]) -> LoadState:
@@ -57,6 +59,15 @@ class Clientele:
     def stop(self) -> None:
         """They are gone when this returns."""
         self._child.join()
+
+    def _hear(self, child: Child, said: dict[str, ClientsSee]) -> None:
+        """On a thread of the child's."""
+        with self._lock:
+            self._state = {**self._state, "seen": said}
+
+    def _has_ended(self, child: Child) -> None:
+        self._hear(child, {})
+        self._ended(child)
 
     def _change(self, wishes: dict[str, Any]) -> LoadState:
         with self._lock:

@@ -2,7 +2,8 @@
 
 Standard input is the only way to it. Each line is JSON with what is to change: {"clients": 20, "keep_alive": false,
 "sleep_ms": 20, "think_ms": 80}; the first has also "servers": ["127.0.0.1:8080", ...]. Where it ends, the process does,
-and so it cannot outlive whoever holds the other end.
+and so it cannot outlive whoever holds the other end. On its standard output it says four times a second what the
+clients see: a line of JSON, {"127.0.0.1:8080": {"answers": 200, "failures": 0, "p50": 0.021, "p99": 0.024}, ...}.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import json
 import os
 import select
 import sys
+import time
 from typing import Any
 
 from watching.clients import Clients
 
 __all__ = ["main"]
+
+_EVERY = 0.25
+"""Seconds between two lines about what the clients see."""
 
 
 def main() -> None:
@@ -29,12 +34,19 @@ def main() -> None:
     clients = Clients(first["servers"])
     clients.change(first)
     clients.watch(0)
+    say_at = time.monotonic() + _EVERY
     try:
         while not commands.ended:
             while (wishes := commands.take()) is not None:
                 clients.change(wishes)
-            if not commands.ended:
-                clients.run(60.0)
+            if commands.ended:
+                break
+            clients.run(max(0.0, say_at - time.monotonic()))
+            if time.monotonic() >= say_at:
+                say_at = time.monotonic() + _EVERY
+                os.write(1, json.dumps(dict(zip(first["servers"], clients.see(), strict=True))).encode() + b"\n")
+    except BrokenPipeError:  # whoever listens has ended
+        pass
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

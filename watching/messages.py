@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["Burst", "ConnectionsNow", "DecisionSaid", "Histogram", "LaneNow", "LaneSteps", "LoadState", "Responses",
-           "Sample", "Steps"]
+__all__ = ["Burst", "ClientsSee", "ConnectionsNow", "DecisionSaid", "Histogram", "LaneNow", "LaneSteps", "LoadState",
+           "Responses", "Sample", "Steps"]
 
 
 class LaneNow(TypedDict):
@@ -147,6 +147,18 @@ class Steps(TypedDict):
     lanes: list[LaneSteps]
 
 
+class ClientsSee(TypedDict):
+    """What the clients of one server have seen in the last second."""
+
+    answers: int
+    failures: int
+    """5xx, no answer, or none in time."""
+    p50: float | None
+    """Seconds from the moment when a client asks, its connect() included, to the end of its answer; None if there was
+    none. A server's own (see `Responses`) begin with the request's head, and so leave out all waiting for a thread."""
+    p99: float | None
+
+
 class LoadState(TypedDict):
     """What the clients do, where there are any of ours: see `watching.load`."""
 
@@ -154,3 +166,5 @@ class LoadState(TypedDict):
     keep_alive: bool
     sleep_ms: float
     """What the handler is asked to sleep."""
+    seen: dict[str, ClientsSee]
+    """By the `name` of their server."""

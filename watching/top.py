@@ -24,6 +24,8 @@ __all__ = ["once", "top"]
 
 _EVERY = 0.25
 """Seconds between two looks."""
+_UNCUT = 10_000
+"""Columns of a line where there is no terminal, at whose edge it would be cut."""
 
 
 def once(url: str, token: str | None = None, *, as_json: bool = False, theme: str | None = None) -> None:
@@ -72,6 +74,10 @@ class _View:
 
     def __init__(self, address: str, theme: str | None) -> None:
         self.console = Console(highlight=False)
+        self._columns = None if self.console.is_terminal else self.console.width
+        """What is broken into lines fits into so many; None: into the terminal's, as it is at the moment."""
+        if self._columns is not None:
+            self.console.width = _UNCUT
         self.frozen = False
         self._address = address
         self._picture = Picture(theme or _theme(), blocks=self.console.encoding.startswith("utf"))
@@ -103,7 +109,7 @@ class _View:
         """In so many rows; None: once, and in as many as it takes."""
         troubles = [Text(trouble, style="bold red", no_wrap=height is not None, overflow="ellipsis")
                     for trouble in self._troubles]
-        shown, width = list(self._histories.values()), self.console.width
+        shown, width = list(self._histories.values()), self._columns or self.console.width
         legend = self._picture.legend(shown, width)
         if height is None:
             return Group(*troubles, self._picture.draw(shown, self._now, width, None), *legend)

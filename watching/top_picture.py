@@ -1,7 +1,7 @@
 """The picture that `taskmaster top` draws: for each source its numbers, its threads, and its last minute.
 
     pool  PooledTaskmaster  127.0.0.1:8080  process 4242
-    1,234 responses/s  p99 12 ms  17 threads  kernel 0  queued 2  parked 90  refused 0
+    1,234 responses/s  p99 once a thread has it: 12 ms  17 threads  kernel 0  queued 2  parked 90  refused 0
     A_H_HW__HH_H___H_                                      the threads, by letter: see `acceptor.recording.STATES`
       0  AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA      each one's last minute; or, if they are too many, all of
       1  __H___H_HH__H_H__HH____H___HH_H___H__H__H_H_      them, stacked by what they did
@@ -127,7 +127,8 @@ def _line(text: str = "", style: str = "") -> Text:
 
 
 def _title(sample: Sample) -> Text:
-    return _line(sample["label"], "bold").append(f"  {sample['model']}  {sample['name']}  process {sample['process']}")
+    name = f"  {sample['name']}" if sample["name"] not in sample["label"].split() else ""
+    return _line(sample["label"], "bold").append(f"  {sample['model']}{name}  process {sample['process']}")
 
 
 def _numbers(sample: Sample, width: int) -> list[Text]:
@@ -135,7 +136,8 @@ def _numbers(sample: Sample, width: int) -> list[Text]:
     connections, responses = sample["connections"], sample["responses"]
     kernel = connections["kernel"]
     parts = [
-        (f"{_rate(responses['per_second'])} responses/s", ""), (f"p99 {_duration(responses['p99'])}", ""),
+        (f"{_rate(responses['per_second'])} responses/s", ""),
+        (f"p99 once a thread has it: {_duration(responses['p99'])}", ""),
         (_threads(sum(sample["threads"].values())), ""), (f"kernel {'?' if kernel is None else f'{kernel:,}'}", ""),
         (f"queued {connections['queued']:,}", ""), (f"parked {connections['parked']:,}", ""),
         (f"refused {connections['refused']:,}", "bold red" if connections["refused"] else ""),

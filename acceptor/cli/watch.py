@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from acceptor.cli.errors import did_you_mean
 from acceptor.cli.models import MODELS
 from acceptor.cli.teaching import TeachingCommand
 
@@ -42,8 +43,9 @@ MODELs are those of `taskmaster serve -t`: thread, pool, recycling, single, loop
 your own. The page can change clients, keep-alive and sleep while they ask.
 
 The load is a closed loop: each client asks, waits for its answer, thinks for --think milliseconds on average, and asks
-again. By default that is 200 requests a second for each model, and half a core in all. With --think 0 they ask as fast
-as they are answered; then the machine is full, and the numbers are those of a contest for it.
+again. The page has what clients see, waiting included, beside what the servers see of themselves. By default that is
+200 requests a second for each model, and half a core in all. With --think 0 they ask as fast as they are answered; then
+the machine is full, and the numbers are those of a contest for it.
 
 Ctrl+C stops everything, and leaves no process.
 """
@@ -63,10 +65,13 @@ _TOP_EXAMPLES = """\
 """
 
 _TOP_NOTES = """\
-Letters: A in accept(), R reads a request, H in the handler, W writes the response, K waits for its client, _ waits for
-another thread, Q finds a connection a thread, C closes or refuses, S starts, X leaves. A strip is the last minute, now
-at its right: a row for each thread, or if they are too many, all of them, stacked by what they did. Below it
+Letters: A in accept(), R reads a request, H in the handler, W writes the response, K waits for its client, _ between
+two steps, or waits, Q finds a connection a thread, C closes or refuses, S starts, X leaves. A strip is the last minute,
+now at its right: a row for each thread, or if they are too many, all of them, stacked by what they did. Below it
 connections that wait, in the kernel or queued, and the last decisions to have a thread more, or less.
+
+The p99 is from the moment when a thread has a request's head to the end of its response. What its client has waited for
+a thread before is not in it: see kernel and queued. `taskmaster watch --compare` measures that, at its own clients.
 
 Keys: q quits, space freezes. Where standard input or output is no terminal, it prints one reading, as --once does.
 """
@@ -96,7 +101,7 @@ def _models(context: click.Context, parameter: click.Parameter, value: str | Non
     for each in models:
         if ":" not in each and each.lower() not in MODELS:
             raise click.BadParameter(f"there is no model {each!r}; write {', '.join(MODELS)}, or for one of your own "
-                                     "package.module:Class")
+                                     f"package.module:Class{did_you_mean(each.lower(), MODELS)}")
     if value is not None and not models:
         raise click.BadParameter("name models, as in --compare thread,pool,recycling")
     return models

@@ -2,9 +2,10 @@
 
 import {words} from "./inspect.js";
 import {STATES} from "./states.js";
-import {plural} from "./words.js";
+import {count, plural} from "./words.js";
 
 // What /steps.json says of one source, for the last `seconds` of it: rows of pieces, and hand-offs between them.
+// begun: how many hand-offs have begun before, with connections that have waited since; nobody knows on which row.
 export function arrange(source, seconds) {
   const end = source.end, begin = Math.max(source.begin, end - seconds), rows = [], byConnection = new Map();
   seconds = Math.round((end - begin) * 1e6) / 1e6;  // fewer, where fewer are known
@@ -29,8 +30,11 @@ export function arrange(source, seconds) {
     }
   }
   const handoffs = [];
+  let begun = 0;
   for (const pieces of byConnection.values()) {
     pieces.sort((one, other) => one.time - other.time);
+    const {state, time, row, index} = pieces[0];  // whoever has accepted it itself was in accept() before, or at "Q"
+    if (state === "R" && time > begin && rows[row].pieces[index - 1]?.state !== "A") begun++;
     for (let index = 0; index + 1 < pieces.length; index++) {  // whoever has it next: itself, or another
       const from = pieces[index], to = pieces[index + 1];
       if (from.state !== "Q" || to.row === from.row || to.time < begin) continue;
@@ -40,7 +44,7 @@ export function arrange(source, seconds) {
   }
   const events = rows.flatMap((row) => row.pieces.filter((p) => p.time > begin && p.state !== "." && p.state !== "_"));
   events.sort((one, other) => one.time - other.time);
-  return {label: source.label, begin, end, seconds, rows, byConnection, handoffs, events};
+  return {label: source.label, begin, end, seconds, rows, byConnection, handoffs, begun, events};
 }
 
 // [number, steps] of each row, a step with its thread. Threads that had it one after the other are lanes of one number.
@@ -53,13 +57,14 @@ function byLane(lanes) {
   return found;
 }
 
-// "34 connections, 33 hand-offs, 33 threads started."
-export function summary({byConnection, handoffs, rows, begin}) {
+// "34 connections, 33 hand-offs (2 begun before), 33 threads started."
+export function summary({byConnection, handoffs, begun, rows, begin}) {
   const starts = ({time, state}, index, pieces) =>
     time > begin && state !== "." && (!index || pieces[index - 1].state === ".");
   const started = rows.reduce((sum, {pieces}) => sum + pieces.filter(starts).length, 0);
   if (!byConnection.size) return "No connections.";
-  const given = handoffs.length ? plural(handoffs.length, "hand-off") : "no hand-offs";
+  const all = handoffs.length + begun;
+  const given = all ? `${plural(all, "hand-off")}${begun ? ` (${count(begun)} begun before)` : ""}` : "no hand-offs";
   const threads = started ? plural(started, "thread") : "no thread";
   return `${plural(byConnection.size, "connection")}, ${given}, ${threads} started.`;
 }

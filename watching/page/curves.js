@@ -10,36 +10,40 @@ export const HEIGHT = BAND + 3 * (PANEL + BETWEEN) + AXIS;
 const HOLD = 1;  // seconds between two samples beyond which the line breaks
 
 const PANELS = [
-  {name: "connections that wait", short: "waiting", lines: [
+  {name: "connections that wait, logarithmic", short: "waiting, log", lines: [
     {name: "kernel", colour: "kernel", dash: [], of: (s) => s.connections.kernel},
     {name: "queued", colour: "queued", dash: [5, 2], of: (s) => s.connections.queued},
     {name: "parked", colour: "parked", dash: [2, 2], of: (s) => s.connections.parked}]},
   {name: "answers a second", short: "answers a second", lines: [
     {name: "", colour: "answers", dash: [], of: (s) => s.responses.per_second}]},
-  {name: "p99, the slowest answer in a hundred", short: "p99", lines: [
-    {name: "", colour: "p99", dash: [], of: (s) => s.responses.p99}]},
+  {name: "p99, logarithmic", short: "p99, log", lines: [
+    {name: "its clients", colour: "clients", dash: [], of: (s) => s.clients?.p99, where: (scales) => scales.clients},
+    {name: "once a thread has it", colour: "p99", dash: [5, 2], of: (s) => s.responses.p99}]},
 ];
 
 const logarithm = (n) => Math.log10(1 + n);
 
-// What all sources need: {waiting: most, answers: most, p99: [least, most]}, rounded so that they seldom change.
+// What all sources need: {waiting: most, answers: most, p99: [least, most]}, rounded so that they seldom change; and
+// clients: whether any has clients of ours.
 export function scalesFor(histories, since) {
-  let waiting = 10, answers = 10, least = Infinity, most = 0;
+  let waiting = 10, answers = 10, least = Infinity, most = 0, clients = false;
   for (const {samples} of histories) {
     for (let index = Math.max(0, indexAt(samples, since)); index < samples.length; index++) {
-      const {connections, responses} = samples[index];
+      const {connections, responses, clients: see} = samples[index];
       waiting = Math.max(waiting, connections.kernel ?? 0, connections.queued, connections.parked);
       answers = Math.max(answers, responses.per_second);
-      if (responses.p99 > 0) {
-        least = Math.min(least, responses.p99);
-        most = Math.max(most, responses.p99);
+      clients ||= !!see;
+      for (const p99 of [responses.p99, see?.p99]) {
+        if (!(p99 > 0)) continue;
+        least = Math.min(least, p99);
+        most = Math.max(most, p99);
       }
     }
   }
   if (!most) [least, most] = [0.001, 0.1];
   const low = 10 ** Math.floor(Math.log10(least));
   const power = 10 ** Math.floor(Math.log10(waiting));
-  return {waiting: [power, 3 * power, 10 * power].find((n) => n >= waiting), answers: roundUp(answers),
+  return {clients, waiting: [power, 3 * power, 10 * power].find((n) => n >= waiting), answers: roundUp(answers),
           p99: [low, Math.max(10 ** Math.ceil(Math.log10(most) - 1e-9), low * 10)]};
 }
 
@@ -75,12 +79,13 @@ export class Curves {
     PANELS.forEach((panel, number) => {
       const top = Math.round((BAND + BETWEEN + number * (PANEL + BETWEEN)) * g.ratio);
       const height = Math.round(PANEL * g.ratio), scale = axes[number];
-      this.#frame(panel, top, height, scale);
+      const lines = panel.lines.filter(({where}) => !where || where(scales));
+      this.#frame(panel, lines, top, height, scale);
       paint.save();
       paint.beginPath();
       paint.rect(g.left, top - 2 * g.ratio, g.columns, height + 3 * g.ratio);
       paint.clip();
-      for (const line of panel.lines) this.#line(history.samples, from, to, end, line, top, height, scale.at);
+      for (const line of lines) this.#line(history.samples, from, to, end, line, top, height, scale.at);
       paint.restore();
     });
     this.#axis();
@@ -106,7 +111,7 @@ export class Curves {
     return {ticks, at: (n) => n > 0 ? (Math.log10(n) - from) / decades : 0};
   }
 
-  #frame(panel, top, height, scale) {
+  #frame(panel, lines, top, height, scale) {
     const {paint, palette, g} = this, size = 11 * g.ratio;
     paint.font = `${size}px ${palette.font}`;
     paint.textBaseline = "middle";
@@ -129,7 +134,7 @@ export class Curves {
     };
     const narrow = g.columns < 330 * g.ratio;
     write(narrow ? panel.short : panel.name, palette.muted);
-    for (const line of panel.lines) {
+    for (const line of lines) {
       if (!line.name) continue;
       x += 10 * g.ratio;
       paint.strokeStyle = palette[line.colour];

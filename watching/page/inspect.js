@@ -6,8 +6,9 @@ import {count, durationText, plural, rate} from "./words.js";
 // Lines of text; the first is the heading. lane: one of a sample. time: of that sample.
 export function aboutLane(lane, time, now) {
   const lines = [lane.thread ?? `row ${lane.lane}`];
-  const since = lane.thread ? `, for ${durationText(Math.max(0, time - lane.since))}` : "";
-  lines.push(`${lane.state} – ${STATES[lane.state] ?? lane.state}${since}`);
+  const {since} = lane, age = lane.thread && typeof since === "number";  // where nobody knows it, it is null
+  const lasts = age ? `, for ${durationText(Math.max(0, time - since))}` : "";
+  lines.push(`${lane.state} – ${STATES[lane.state] ?? lane.state}${lasts}`);
   if (lane.connection) lines.push(`connection ${lane.connection}${lane.client ? ` from ${lane.client}` : ""}`);
   if (lane.request) lines.push(lane.request);
   lines.push(ago(time, now));
@@ -15,10 +16,12 @@ export function aboutLane(lane, time, now) {
 }
 
 export function aboutSample(sample, time, now) {
-  const {connections, responses, burst} = sample, limit = connections.kernel_limit;
+  const {connections, responses, burst, clients} = sample, limit = connections.kernel_limit;
   return [
     `${rate(responses.per_second)} answers a second`,
-    `p50 ${durationText(responses.p50)}, p99 ${durationText(responses.p99)}`,
+    ...(clients ? [`for its clients: p50 ${durationText(clients.p50)}, p99 ${durationText(clients.p99)}, `
+                   + (clients.failures ? plural(clients.failures, "failure") : "no failures")] : []),
+    `once a thread has it: p50 ${durationText(responses.p50)}, p99 ${durationText(responses.p99)}`,
     ...(burst ? [`p99 of waiting: ${durationText(burst.kernel_wait_p99)} in the kernel, `
                  + `then ${durationText(burst.wait_p99)} for a thread`] : []),
     connections.kernel === null ? "in the kernel: the system does not tell"

@@ -10,7 +10,7 @@ import {fillLegend, readPalette} from "./states.js";
 import {capacityFor} from "./strip.js";
 import {Theme} from "./theme.js";
 import {View} from "./view.js";
-import {threadsNow} from "./words.js";
+import {limitsWords, threadsNow} from "./words.js";
 
 const LAG = 0.15;  // seconds that the strips are behind, so that a sample is there when its time comes
 const NUMBERS = 250;  // ms between two changes of the numbers, that they can be read
@@ -55,6 +55,7 @@ function heard({sources, time, lost}) {
       cursor.watchView(view);
       dirty = true;
     }
+    sample.clients = load.seen(sample.name);
     view.add(sample);
     if (view.strip.g && frozenAt === null && !view.strip.fits(sample.lanes.length)) dirty = true;
     view.strip.rows = Math.max(view.strip.rows, sample.lanes.length);
@@ -116,6 +117,8 @@ function frame(at) {
     if (numbers && history.samples.length) view.show(history.samples.at(-1), history);
   }
   cursor.update();
+  if (numbers) say($("limits"), limitsWords([...views.values()].map(({shown}) => shown.samples.at(-1)).filter(Boolean)));
+  if (!wasLost) load.lookAgain(at);
   detail.look(at);
   if (playingAlone && detail.over) slowMotion(false);
   look();

@@ -10,7 +10,7 @@ export const STATES = {
   "W": "writes the response",
   "K": "waits for its client",
   "C": "closes, refuses",
-  "_": "waits for another thread",
+  "_": "between two steps, or waits",
   "X": "leaves",
   ".": "no thread",
 };
@@ -33,7 +33,7 @@ export function readPalette() {
     gap: get("--gap"), strip: get("--strip"), ink: get("--ink"), muted: get("--muted"), grid: get("--grid"),
     panel: get("--panel"), accent: get("--accent"),
     kernel: get("--curve-kernel"), queued: get("--curve-queued"), parked: get("--curve-parked"),
-    answers: get("--curve-answers"), p99: get("--curve-p99"),
+    answers: get("--curve-answers"), p99: get("--curve-p99"), clients: get("--curve-clients"),
     dark: get("--dark") === "1", font: get("--font"),
   };
 }

@@ -8,8 +8,12 @@ import {count, duration, durationText, plural, rate, rates, story, threadsNow} f
 
 const RATE_OVER = 2;  // seconds over which starts and hand-offs are averaged
 const READ_OUT = 12;  // seconds between two sentences for a screen reader, at least
-const TILES = [["answers", "answers/s"], ["p99", "p99"], ["threads", "threads now"],
-               ["started", "threads started/s"], ["handoffs", "hand-offs/answer"], ["open", "connections open"]];
+// Six are seen: "open" is among the small ones where there are clients of ours, who can tell what they see.
+const TILES = [["clients", "p99 for its clients"], ["answers", "answers/s"], ["p99", "p99, once a thread has it"],
+               ["threads", "threads now"], ["started", "threads started/s"], ["handoffs", "hand-offs/answer"],
+               ["open", "connections open"]];
+const SMALL = [["also-open", "open"], ["kernel"], ["queued"], ["parked"], ["refused"], ["answered"], ["errors", "5xx"],
+               ["failures", "failures/s at its clients"]];
 
 export class View {
   constructor(sample) {
@@ -28,7 +32,8 @@ export class View {
     this.readAt = 0;
     this.numbers = {};
     this.#makeNumbers(find(".numbers"));
-    find("h2").textContent = this.label = sample.label;
+    this.label = sample.label;
+    for (const part of sample.label.split(/(?<=[:.])/)) find("h2").append(part, document.createElement("wbr"));
     this.model = find(".model");
     this.stripPlot.setAttribute("aria-label",
                                 `${sample.label}: a row for each thread. Arrow keys move a cursor, Enter pins it`);
@@ -45,9 +50,9 @@ export class View {
     }
     const line = document.createElement("div");
     line.className = "counts";
-    for (const key of ["kernel", "queued", "parked", "refused", "answered", "errors"]) {
+    for (const [key, label] of SMALL) {
       const item = document.createElement("span"), number = document.createElement("b");
-      item.append(`${key} `, number);
+      item.append(`${label ?? key} `, number);
       number.dataset.is = key;
       this.numbers[key] = number;
       line.append(item);
@@ -69,7 +74,7 @@ export class View {
 
   // The numbers of one sample, as they were sent.
   show(sample, history) {
-    const {samples} = history, before = samples[Math.max(0, indexAt(samples, sample.time - RATE_OVER))];
+    const {clients} = sample, {samples} = history, before = samples[Math.max(0, indexAt(samples, sample.time - RATE_OVER))];
     const r = rates(before, sample, history.bursts), {connections: c, responses} = sample, numbers = this.numbers;
     const set = (key, text, unit = "") => {
       if (numbers[key].dataset.shows === text + unit) return;
@@ -80,21 +85,30 @@ export class View {
       small.textContent = unit;
       numbers[key].append(small);
     };
+    const see = (key, on) => { numbers[key].parentElement.hidden = !on; };
     const hot = (key, on) => numbers[key].parentElement.classList.toggle("hot", on);
     const limit = sample.max_thread_count === null ? "" : ` · serves ${count(sample.max_thread_count)} at once`;
-    const words = `${sample.model}${limit} · ${sample.name} · process ${sample.process}`;
-    if (this.model.textContent !== words) this.model.textContent = this.model.title = words;
+    const name = sample.label.split(" ").includes(sample.name) ? "" : ` · ${sample.name}`;
+    const words = `${sample.model}${limit}${name} · process ${sample.process}`;
+    if (this.model.textContent !== words) this.model.textContent = words;
     set("answers", rate(responses.per_second));
     set("p99", ...duration(responses.p99));
     set("threads", count(threadsNow(sample)));
     set("started", rate(r.started));
     set("handoffs", rate(r.handoffs));
     set("open", count(c.open));
+    set("also-open", count(c.open));
+    set("clients", ...duration(clients?.p99));
+    set("failures", count(clients?.failures));
+    see("clients", clients);
+    see("open", !clients);
+    see("also-open", clients);
+    see("failures", clients?.failures);
+    hot("failures", true);
     for (const key of ["kernel", "queued", "parked", "refused"]) set(key, count(c[key]));
     set("answered", count(responses.total));
     const errors = responses.by_class["5xx"] ?? 0;
-    numbers.errors.parentElement.hidden = !errors;
-    numbers.errors.parentElement.firstChild.data = "5xx ";
+    see("errors", errors);
     set("errors", count(errors));
     hot("started", r.answers > 0 && r.started > 0.5 * r.answers);
     hot("handoffs", r.handoffs > 0.5);
@@ -119,7 +133,6 @@ export class View {
       const item = document.createElement("li"), words = document.createElement("b");
       words.textContent = text;
       item.append(when, words);
-      item.title = text;
       return item;
     }));
   }
@@ -128,8 +141,9 @@ export class View {
     const now = performance.now() / 1000;
     if (now - this.readAt < READ_OUT) return;
     this.readAt = now;
-    this.forReaders.textContent = `${this.label}: ${rate(sample.responses.per_second)} answers a second, p99 `
-      + `${durationText(sample.responses.p99)}, ${plural(threadsNow(sample), "thread")}. ${said}`;
+    this.forReaders.textContent = `${this.label}: ${rate(sample.responses.per_second)} answers a second, `
+      + (sample.clients ? `p99 ${durationText(sample.clients.p99)} for its clients, ` : "")
+      + `p99 ${durationText(sample.responses.p99)} once a thread has it, ${plural(threadsNow(sample), "thread")}. ${said}`;
   }
 
   // What is wrong with this source, in words; null: nothing.

@@ -69,11 +69,30 @@ export function story(sample, r) {
   const each = r.accepted > 0 && r.started > 0.8 * r.accepted && r.started > 3;
   if (each) parts.push(`starts ${rate(r.started)} threads a second: one for each connection`);
   else if (r.started >= 1) parts.push(`starts ${rate(r.started)} threads a second`);
-  if (!each && r.handoffs >= 0.005) parts.push(`hands ${rate(r.handoffs)} connections over per answer`);
+  if (!each && r.handoffs >= 0.005) {
+    parts.push(`hands ${r.handoffs > 0.949 ? "one connection" : `${rate(r.handoffs)} connections`} over for each answer`);
+  }
   if (!parts.length) parts.push(r.handoffs === null ? "no new threads" : "no hand-offs, no new threads");
   const said = parts.join(", and ");
   return `${said[0].toUpperCase()}${said.slice(1)}.${refused}`;
 }
+
+// Where models side by side may serve different numbers at once: that it is so, for then it is no equal contest. ""
+// where they may not. samples: one of each.
+export function limitsWords(samples) {
+  const labels = new Map();
+  for (const {label, max_thread_count: most} of samples) labels.set(most, [...labels.get(most) ?? [], label]);
+  if (labels.size < 2) return "";
+  const parts = [...labels].sort((one, other) => one[1].length - other[1].length);
+  const others = parts.length === 2 && parts[0][1].length < parts[1][1].length;
+  const said = parts.map(([most, names], index) => {
+    const who = index && others ? names.length > 1 ? "the others" : names[0] : listed(names);
+    const many = most === null ? "as many as come" : count(most);
+    return index ? `${who} ${many}` : `${who} ${names.length > 1 ? "serve" : "serves"} ${many} at once`;
+  });
+  return `Not the same limits: ${said.join(", ")}.`;
+}
+const listed = (names) => names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
 
 // The load of `watch --compare`, in words.
 export function loadWords(load) {

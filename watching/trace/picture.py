@@ -1,7 +1,8 @@
 """The picture of recorded lanes: what each thread does in 50 ms, model below model, on one scale of time. SVG.
 
 Text, and not by matplotlib, since there are thousands of rectangles in it: a path for each colour takes a tenth of the
-room. Colours are those of the live page, watching/page/page.css. Whoever waits is drawn thin.
+room. Colours are those of the live page, watching/page/page.css, light or dark as the reader's system is. Whoever waits
+is drawn thin.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from acceptor.recording import STATES
 from watching.trace.lanes import Row, Trace
 from watching.trace.tracks import Track
 
-__all__ = ["COLOURS", "draw"]
+__all__ = ["COLOURS", "DARK", "draw"]
 
 COLOURS = {"S": "#17181a", "A": "#a9d3ee", "Q": "#b8478f", "R": "#0072b2", "H": "#009e73", "W": "#e69f00",
            "K": "#f0dc2c", "C": "#cf4305", "_": "#cfccc3", "X": "#84878d"}
-"""Of each state."""
+DARK = {"S": "#ffffff", "A": "#3a6d94", "Q": "#e58cc4", "R": "#56b4e9", "H": "#14b487", "W": "#f0a818",
+        "K": "#f0e442", "C": "#f4662a", "_": "#4b515a", "X": "#969ba4"}
+"""Of each state, on a light ground and on a dark one."""
 
 _WIDTH = 1180
 _LEFT, _RIGHT = 104, 14
@@ -28,9 +31,19 @@ _MOST_ROWS = 24
 _SPAN_NS, _ZOOM_NS = 50_000_000, 5_000_000
 _THIN = {"A": 4, "_": 2}
 """Pixels; the others are as high as their lane."""
-_FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="10"'
+_STYLE = """
+  svg { font: 10px "DejaVu Sans", Verdana, sans-serif;
+        --ground: #ffffff; --ink: #1c1d20; --muted: #5c5f66; --line: #dddddd; --cut: #f4efe0; LIGHT }
+  @media (prefers-color-scheme: dark) {
+    svg { --ground: #181b20; --ink: #eceef1; --muted: #a4aab3; --line: #3a4049; --cut: #2b2a26; DARK } }
+  text { fill: var(--ink) } .muted { fill: var(--muted) } .right { text-anchor: end } .middle { text-anchor: middle }
+  .title { font-size: 14px; font-weight: bold } .name { font-size: 12px; font-weight: bold }
+  .lane { font-size: 9px } .tick { font-size: 8px } .ground { fill: var(--ground) } .cut { fill: var(--cut) }
+  .line { stroke: var(--line); stroke-width: 0.6 } .tip { fill: var(--ink) }
+  .arrow { fill: none; stroke: var(--ink); stroke-width: 0.8 } .faint { stroke-width: 0.4; opacity: 0.6 }
+"""
 _TIP = ('<defs><marker id="tip" viewBox="0 0 6 6" refX="5.4" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
-        '<path d="M0 0.6L6 3L0 5.4z" fill="#222222"/></marker></defs>')
+        '<path class="tip" d="M0 0.6L6 3L0 5.4z"/></marker></defs>')
 
 
 class _Panel(NamedTuple):
@@ -54,11 +67,11 @@ def draw(traces: Mapping[str, Trace], about: str) -> str:
         part, height = _model(name, trace, top)
         body += part
         top += height
-    head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 4}" {_FONT}>', _TIP,
-            f'<rect width="{_WIDTH}" height="{top + 4}" fill="white"/>',
+    head = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + 4}">', _style(), _TIP,
+            f'<rect class="ground" width="{_WIDTH}" height="{top + 4}" rx="8"/>',
             _text(14, 20, "What each thread does: 50 ms of each model, on one scale of time; on the right, 5 ms of it",
-                  'font-size="14" font-weight="bold"'),
-            _text(14, 36, about, 'fill="#555555"')]
+                  "title"),
+            _text(14, 36, about, "muted")]
     return "\n".join([*head, *_legend(traces), *body, "</svg>"]) + "\n"
 
 
@@ -68,11 +81,11 @@ def _legend(traces: Mapping[str, Trace]) -> list[str]:
     for state, words in STATES.items():
         if state in seen:
             high = _THIN.get(state, _HIGH)
-            parts.append(f'<rect x="{left:g}" y="{48 + (_HIGH - high) / 2:g}" width="12" height="{high}" '
-                         f'fill="{COLOURS[state]}"/>' + _text(left + 16, 57, words))
+            parts.append(f'<rect class="s{state}" x="{left:g}" y="{48 + (_HIGH - high) / 2:g}" width="12" '
+                         f'height="{high}"/>' + _text(left + 16, 57, words))
             left += 26 + 5.9 * len(words)
     if any(trace.handoffs for trace in traces.values()):
-        parts.append(f'<path d="M{left:.0f} 53h14" stroke="#222222" stroke-width="0.8" marker-end="url(#tip)"/>'
+        parts.append(f'<path class="arrow" d="M{left:.0f} 53h14" marker-end="url(#tip)"/>'
                      + _text(left + 20, 57, "a connection, or its handler, goes to another thread"))
     return parts
 
@@ -96,10 +109,9 @@ def _model(name: str, trace: Trace, top: int) -> tuple[list[str], int]:
         said += f"; {more} more threads are not drawn"
     x = _OVERVIEW.left + (zoom_begin - begin) * _OVERVIEW.width / _OVERVIEW.ns
     wide = _OVERVIEW.width * _ZOOM.ns / _OVERVIEW.ns
-    parts = [_text(14, top + 14, name, 'font-size="12" font-weight="bold"'),
-             _text(_LEFT + 8 * max(0, len(name) - 9), top + 14, said, 'fill="#555555"'),
-             f'<rect x="{x:.1f}" y="{lanes - 2}" width="{wide:.1f}" height="{bottom - lanes + 3}" fill="#F4EFE0"/>']
-    parts += [_text(_LEFT - 6, lanes + _ROW * number + 9, row.label, 'text-anchor="end" font-size="9"')
+    parts = [_text(14, top + 14, name, "name"), _text(_LEFT + 8 * max(0, len(name) - 9), top + 14, said, "muted"),
+             f'<rect class="cut" x="{x:.1f}" y="{lanes - 2}" width="{wide:.1f}" height="{bottom - lanes + 3}"/>']
+    parts += [_text(_LEFT - 6, lanes + _ROW * number + 9, row.label, "right lane")
               for number, row in enumerate(shown)]
     for panel, part in ((_OVERVIEW, whole), (_ZOOM, zoom)):
         parts += _axis(panel, lanes, bottom)
@@ -112,9 +124,8 @@ def _axis(panel: _Panel, top: int, bottom: int) -> list[str]:
     for number in range(panel.ns // panel.tick_ns + 1):
         x = panel.left + panel.width * number * panel.tick_ns / panel.ns
         unit = " ms" if number == panel.ns // panel.tick_ns else ""
-        parts += [f'<path d="M{x:.1f} {top - 2}V{bottom + 2}" stroke="#DDDDDD" stroke-width="0.6"/>',
-                  _text(x, bottom + 11, f"{number * panel.tick_ns / 1e6:g}{unit}",
-                        'text-anchor="middle" font-size="8" fill="#555555"')]
+        parts += [f'<path class="line" d="M{x:.1f} {top - 2}V{bottom + 2}"/>',
+                  _text(x, bottom + 11, f"{number * panel.tick_ns / 1e6:g}{unit}", "middle tick muted")]
     return parts
 
 
@@ -131,8 +142,7 @@ def _lanes(panel: _Panel, trace: Trace, rows: Sequence[Row], top: int) -> list[s
             x = panel.left + (interval.begin - trace.begin) * scale
             wide = (interval.end - interval.begin) * scale
             paths[interval.state].append(f"M{x:.2f} {y:g}h{wide:.2f}v{high}H{x:.2f}z")
-    parts = [f'<path d="{"".join(paths[state])}" fill="{colour}"/>' for state, colour in COLOURS.items()
-             if paths[state]]
+    parts = [f'<path class="s{state}" d="{"".join(drawn)}"/>' for state, drawn in paths.items() if drawn]
     arrows = []
     for handoff in trace.arrows:
         if handoff.source in lane and handoff.target in lane:
@@ -142,12 +152,19 @@ def _lanes(panel: _Panel, trace: Trace, rows: Sequence[Row], top: int) -> list[s
             from_x, to_x = (panel.left + (ns - trace.begin) * scale for ns in (handoff.given, handoff.taken))
             arrows.append(f"M{from_x:.2f} {from_y}L{to_x:.2f} {to_y}")
     if arrows and panel is _OVERVIEW:
-        parts.append(f'<path d="{"".join(arrows)}" fill="none" stroke="#222222" stroke-width="0.4" opacity="0.6"/>')
+        parts.append(f'<path class="arrow faint" d="{"".join(arrows)}"/>')
     elif arrows:  # a path for each, for a marker is drawn at the end of a path
-        parts.append('<g fill="none" stroke="#222222" stroke-width="0.8" marker-end="url(#tip)">'
-                     + "".join(f'<path d="{arrow}" marker-end="url(#tip)"/>' for arrow in arrows) + "</g>")
+        parts += [f'<path class="arrow" d="{arrow}" marker-end="url(#tip)"/>' for arrow in arrows]
     return parts
 
 
-def _text(x: float, y: float, words: str, how: str = "") -> str:
-    return f'<text x="{x:g}" y="{y:g}"{" " + how if how else ""}>{escape(words)}</text>'
+def _text(x: float, y: float, words: str, classes: str = "") -> str:
+    said = f' class="{classes}"' if classes else ""
+    return f'<text{said} x="{x:g}" y="{y:g}">{escape(words)}</text>'
+
+
+def _style() -> str:
+    rules = _STYLE
+    for theme, colours in (("LIGHT", COLOURS), ("DARK", DARK)):
+        rules = rules.replace(theme, " ".join(f"--{state}: {colour};" for state, colour in colours.items()))
+    return "<style>" + rules + "".join(f"  .s{state} {{ fill: var(--{state}) }}\n" for state in COLOURS) + "</style>"
