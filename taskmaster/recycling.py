@@ -78,6 +78,7 @@ from taskmaster.arguments import seconds, whole_number
 from taskmaster.base import AcceptorSteps, Connection, ThreadState, logger
 from taskmaster.books import ACCEPTED, ACCEPTING, PARKED, SERVED, SERVING, STARTING
 from taskmaster.cpus import available_cpus
+from taskmaster.register import cpu_seconds_of_all
 from taskmaster.saturation import CAN_TELL, saturated
 from taskmaster.threaded import DEFAULT_IDLE, Idle, Inline, ThreadedTaskmaster
 
@@ -196,11 +197,11 @@ class RecyclingTaskmaster(ThreadedTaskmaster):
         """Return as soon as there is CPU to be had. Or if nobody is to be held: those that come have to wait for the
         thread that holds on, and not for the CPU, when all others are in handlers that wait, and one of them computes;
         which is to be seen in that none has been free for `_NONE_FREE`."""
-        pause, before, then = _LOOK, self.cpu_seconds(), time.monotonic()
+        pause, before, then = _LOOK, cpu_seconds_of_all(), time.monotonic()
         turns, since = self._turns, then
         while not self.ending:
             time.sleep(pause)  # there is nothing to wait for but time
-            after, now = self.cpu_seconds(), time.monotonic()
+            after, now = cpu_seconds_of_all(), time.monotonic()
             if not saturated(before, after, now - then, self._cpus):
                 return
             if self._turns != turns:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from inspect import isfunction
@@ -31,7 +32,7 @@ from taskmaster.base import AcceptorSteps, Connection, Snapshot, Taskmaster, Tas
 from taskmaster.books import ACCEPTED, CELLS, PARKED, REFUSED, SERVED, Cell, Cells, Decision
 from taskmaster.saturation import cpu_seconds
 
-__all__ = ["NOT_LOCKED", "Register"]
+__all__ = ["NOT_LOCKED", "Register", "cpu_seconds_of_all"]
 
 _DECISIONS = 256
 """How many are kept."""
@@ -170,6 +171,8 @@ class Register(Taskmaster):
             self._shrunk.clear()
             self._decisions.clear()
             self.acceptor = acceptor
+        with _all_lock:
+            _all.add(self)
 
     def promise_locked(self, reason: str, state: ThreadState = ThreadState.STARTING) -> None:
         """Count one more thread, to be started with `start_promised` as soon as the lock has been released.
@@ -331,3 +334,19 @@ class Register(Taskmaster):
     def _clear_locked(self) -> None:
         for position in range(CELLS):
             self.cells[position] = 0
+
+
+_all: weakref.WeakSet[Register] = weakref.WeakSet()
+"""Those of this process that have begun, and may have threads. Guarded by _all_lock."""
+_all_lock = threading.Lock()
+
+
+def cpu_seconds_of_all() -> dict[int, float]:
+    """What each thread of all taskmasters of this process has used of the CPU so far, by ident. They share its
+    processors, and its GIL: what a control server takes, say, is not there for the server beside it.
+
+    Any thread, none of their locks being held; a system call for each thread. Where `taskmaster.saturation.CAN_TELL`.
+    """
+    with _all_lock:
+        registers = list(_all)
+    return {thread: used for register in registers for thread, used in register.cpu_seconds().items()}

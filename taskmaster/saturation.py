@@ -1,8 +1,9 @@
 """Whether threads use all the CPU that they can get. Then one more of them would answer nothing sooner: it would be one
 more to wait for the interpreter's lock (GIL), and to be switched to. docs/threads.md has figures.
 
-What counts is what the threads in question have used themselves: a thread of the application that computes in the
-background is none of them, and must not keep a server from having threads for handlers that wait.
+What counts is what the threads in question have used themselves, those of all taskmasters of the process: a thread of
+the application that computes in the background is none of them, and must not keep a server from having threads for
+handlers that wait.
 """
 
 from __future__ import annotations

@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taskmaster import PooledTaskmaster, SingleThreadedTaskmaster, ThreadedTaskmaster, ThreadState
+from taskmaster.register import cpu_seconds_of_all
 from taskmaster.saturation import CAN_TELL, cpu_seconds, saturated
+from taskmaster.scripted import ScriptedAcceptor
 
 READINGS = st.dictionaries(st.integers(1, 9), st.floats(0, 1e6), max_size=9)
 
@@ -66,3 +69,23 @@ def test_a_thread_that_computes_is_told_from_one_that_waits() -> None:
         over.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.skipif(not CAN_TELL, reason="this system does not tell what a thread has used")
+def test_the_threads_of_all_taskmasters_of_the_process_count() -> None:
+    acceptors = [ScriptedAcceptor(), ScriptedAcceptor()]
+    taskmasters: list[ThreadedTaskmaster] = [SingleThreadedTaskmaster(), PooledTaskmaster(threads=2)]
+    before = set(cpu_seconds_of_all())
+    for taskmaster, acceptor in zip(taskmasters, acceptors, strict=True):
+        taskmaster.execute_acceptor(acceptor)
+    try:
+        acceptors[0].wait_until(lambda: not any(each.snapshot().threads[ThreadState.STARTING] for each in taskmasters),
+                                "their threads to begin")
+        own = {thread.ident for taskmaster in taskmasters for thread in taskmaster.states()}
+        assert set(cpu_seconds_of_all()) - before == own
+        assert len(own) == 1 + 3
+    finally:
+        for taskmaster, acceptor in zip(taskmasters, acceptors, strict=True):
+            acceptor.close()
+            assert not taskmaster.shutdown(10)
+    assert not own & set(cpu_seconds_of_all())

@@ -32,7 +32,7 @@ from typing import Any, Protocol, Self, TypeAlias
 from urllib.parse import parse_qs
 
 from acceptor import Acceptor, HTTPError, Limits, Request, Response
-from taskmaster import ThreadPerConnectionTaskmaster
+from taskmaster import AcceptorSteps, ThreadPerConnectionTaskmaster, ThreadState
 from watching.access import Access
 from watching.messages import LoadState, Sample
 from watching.messages import Steps as StepsSaid
@@ -77,6 +77,24 @@ class Load(Protocol):
         """Do so from now on; ValueError, with the fix, for what cannot be done."""
 
 
+class _Threads(ThreadPerConnectionTaskmaster):
+    """A thread for each connection, and one that looks: as one of this taskmaster's, so that the server beside it sees
+    what it uses (`taskmaster.register.cpu_seconds_of_all`)."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__(max_thread_count=_VIEWERS, max_accept_count=_VIEWERS)
+        self._look = look
+
+    def execute_acceptor(self, acceptor: AcceptorSteps) -> None:
+        super().execute_acceptor(acceptor)
+        self.start(self._look_on, "look")
+
+    def _look_on(self) -> None:
+        self.enter(ThreadState.WAITING)
+        self._look()
+        self.leave("stopped")
+
+
 class _Events:
     """The body of an event stream, which has its place until it is closed, also if it has never begun."""
 
@@ -109,8 +127,7 @@ class ControlServer:
         self._streams = threading.BoundedSemaphore(_MOST_STREAMS)
         self._acceptor = Acceptor(
             self._answer, bind=bind, limits=Limits(body=64 * 1024),
-            taskmaster=ThreadPerConnectionTaskmaster(max_thread_count=_VIEWERS, max_accept_count=_VIEWERS))
-        self._looker: threading.Thread | None = None
+            taskmaster=_Threads(self._look))
         # Guarded by self._lock.
         self._lock = threading.Lock()
         self._sources = _sources_of(sources)
@@ -140,8 +157,6 @@ class ControlServer:
         """Listen. A second call: RuntimeError."""
         self._stopping.clear()
         self._acceptor.start()
-        self._looker = threading.Thread(target=self._look, name=f"control-{self.name}", daemon=True)
-        self._looker.start()
         return self
 
     def stop(self) -> None:
@@ -151,9 +166,6 @@ class ControlServer:
             if isinstance(source, LocalSource):
                 source.detach()  # ends its recording
         self._acceptor.stop(deadline=MOST_SECONDS)
-        if self._looker is not None:
-            self._looker.join()
-            self._looker = None
 
     def show(self, sources: Sources) -> None:
         """Show these from now on. Any thread."""
@@ -169,7 +181,7 @@ class ControlServer:
         self.stop()
 
     def _look(self) -> None:
-        """The thread of its own: see that responses are counted, and what has been counted is taken."""
+        """On a thread of its own: see that responses are counted, and what has been counted is taken."""
         while not self._stopping.is_set():
             for source in self._sources_now():
                 if isinstance(source, LocalSource):
@@ -246,7 +258,7 @@ class ControlServer:
         self._streams.release()
 
     def _steps(self, seconds: float, which: str | None = None) -> list[StepsSaid]:
-        """Of all sources, or the one that is called so, in the same time: each is recorded by a thread of its own."""
+        """Of all sources, or the one that is called so, in the same time: all but one by threads of their own."""
         if self._stopping.is_set():
             raise HTTPError(503, "The control server stops.")
         found: dict[int, StepsSaid] = {}
@@ -257,10 +269,13 @@ class ControlServer:
             except SourceError as error:
                 logger.warning("%s: no steps: %s", source.label, error)
 
+        wanted = [each for each in enumerate(self._sources_now()) if which in (None, each[1].label)]
         threads = [threading.Thread(target=record, args=each, name=f"steps-{self.name}", daemon=True)
-                   for each in enumerate(self._sources_now()) if which in (None, each[1].label)]
+                   for each in wanted[1:]]
         for thread in threads:
             thread.start()
+        for each in wanted[:1]:
+            record(*each)
         for thread in threads:
             thread.join()
         return [found[place] for place in sorted(found)]
