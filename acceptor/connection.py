@@ -338,9 +338,9 @@ class Connection:
 
     def _count(self, status: int) -> None:
         """If somebody counts: an answer that no exchange has given."""
-        count = self.service.count  # once: it may be taken away meanwhile
-        if count is not None:
-            count((time.monotonic() - self.since, status))
+        counter = self.service.counter  # once: it may be taken away meanwhile
+        if counter is not None:
+            counter.other((time.monotonic() - self.since, status))
 
     def _log(self, status: int, sent: int, head: RequestHead | None = None) -> None:
         """A line of the access log for an answer that no exchange has given; head: if there was a request."""

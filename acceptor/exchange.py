@@ -381,10 +381,13 @@ class Exchange(Request):
         connection.phase = IDLE if planned.keep_alive else CLOSING  # whatever follows, nothing is lost
         if self._streamed:
             self._close_body(self._to_close)
-        count, status = connection.service.count, planned.status
-        if count is not None:
+        counter = connection.service.counter  # once: it may be taken away meanwhile
+        if counter is not None:
             seconds = time.monotonic() - self._started
-            count(seconds if status == 200 else (seconds, status))
+            if planned.status == 200:
+                counter.ok(seconds)
+            else:
+                counter.other((seconds, planned.status))
         if connection.service.log_access:
             self._log()
         if planned.keep_alive and (not self._streamed or self._discard_body()):
@@ -465,9 +468,9 @@ class Exchange(Request):
 
     def _count_lost(self) -> None:
         """The client has left, or has been given up."""
-        count = self._connection.service.count
-        if count is not None:
-            count((time.monotonic() - self._started, self._planned.status if self._planned else _LEFT))
+        counter = self._connection.service.counter
+        if counter is not None:
+            counter.other((time.monotonic() - self._started, self._planned.status if self._planned else _LEFT))
         if self._connection.service.log_access:
             self._log(complete=False)
 

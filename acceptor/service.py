@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from acceptor.forwarded import ForwardedHeaders
 from acceptor.messages import Handler
@@ -19,11 +19,23 @@ if TYPE_CHECKING:
     from acceptor.recording import Recording
     from acceptor.urgent import Urgent
 
-__all__ = ["Answer", "Service"]
+__all__ = ["Counter", "Service"]
 
-Answer: TypeAlias = "float | tuple[float, int]"
-"""A response: the seconds since its request's head was read. With its status, if that is not 200; 499: the client left
-before there was one. (Usually no tuple: this is made for every request.)"""
+
+class Counter(Protocol):
+    """Of whoever counts responses: one of these two is called for each, by the thread that has sent it.
+
+    For the `append` of a deque, which is one operation, with a GIL or without. (Two, so that there is no tuple to be
+    made for most of them.)
+    """
+
+    @property
+    def ok(self) -> Callable[[float], object]:
+        """Of a 200: the seconds since its request's head was read."""
+
+    @property
+    def other(self) -> Callable[[tuple[float, int]], object]:
+        """Of any other: the same, and its status; 499: the client left before there was one."""
 
 
 @dataclass(slots=True)
@@ -50,11 +62,8 @@ class Service:
     """Answers what no thread serves: see acceptor.urgent."""
     jobs: set[int] = field(default_factory=set)
     """The threads of executors that run a handler, by ident. Each of them adds and removes itself."""
-    count: Callable[[Answer], None] | None = None
-    """Called for each response, by the thread that has sent it; None: nobody counts. Set by whoever does, at any time:
-    to the `append` of a deque, which is one operation, with a GIL or without."""
-    counts: object = None
-    """Of whoever counts, for another to find: so that they count together."""
+    counter: Counter | None = None
+    """None: nobody counts. Set by whoever does, at any time."""
     recording: Recording | None = None
     """While somebody records."""
     make_wire: Callable[[Limits, Compliance], Wire] = H11Wire

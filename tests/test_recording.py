@@ -23,7 +23,6 @@ from acceptor import Acceptor, Request, Timeouts
 from acceptor.connection import Connection
 from acceptor.phases import Phase
 from acceptor.recording import LETTERS, STATES, Lane, Recording, Step
-from acceptor.service import Answer
 from taskmaster import (
     EventLoopTaskmaster,
     PooledTaskmaster,
@@ -124,9 +123,16 @@ class Recorded:
     """A server, from before its first thread to after its last."""
 
     acceptor: Acceptor
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[float | tuple[float, int]] = field(default_factory=list)
+    """As an `acceptor.service.Counter`: what it has been told."""
     recordings: list[Recording] = field(default_factory=list)
     handled: Counter[str] = field(default_factory=Counter)
+
+    def ok(self, seconds: float) -> None:
+        self.answers.append(seconds)
+
+    def other(self, answer: tuple[float, int]) -> None:
+        self.answers.append(answer)
 
     @property
     def lanes(self) -> list[list[Step]]:
@@ -161,7 +167,7 @@ def recorded(make: Callable[[Executor], Taskmaster]) -> Iterator[Recorded]:
 
         def record_and_execute(acceptor: Any) -> None:
             server.recordings.append(acceptor.record())
-            acceptor.run.service.count = server.answers.append
+            acceptor.run.service.counter = server
             execute(acceptor)
 
         taskmaster.execute_acceptor = record_and_execute  # type: ignore[method-assign]

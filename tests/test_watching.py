@@ -161,7 +161,7 @@ def test_before_the_start_and_after_the_stop_there_is_a_sample_too() -> None:
     with acceptor:
         get(acceptor.urls[0])
         assert acceptor.run is not None
-        assert acceptor.run.service.count is None
+        assert acceptor.run.service.counter is None
     assert source.sample()["responses"]["total"] == 2
 
 
@@ -187,7 +187,10 @@ def test_two_cannot_record_at_once_but_can_wait_for_each_other() -> None:
 def test_responses_are_counted_as_they_came(answers: list[tuple[float, int]]) -> None:
     counts = ResponseCounts()
     for position, (seconds, status) in enumerate(answers):
-        counts.count(seconds if status == 200 else (seconds, status))
+        if status == 200:
+            counts.ok(seconds)
+        else:
+            counts.other((seconds, status))
         if position % 3 == 0:
             counts.look()
     responses, histogram = counts.look()
@@ -474,7 +477,7 @@ def test_a_rate_is_right_also_if_nobody_has_looked_for_a_while(monkeypatch: pyte
     counts = ResponseCounts()
     for seconds in (5.0, 0.1, 0.5):
         for _ in range(round(200 * seconds)):
-            counts.count(0.001)
+            counts.ok(0.001)
         now += seconds
         assert counts.look()[0]["per_second"] == pytest.approx(200)
     now += 3
@@ -568,7 +571,7 @@ def test_two_control_servers_count_together() -> None:
         assert second.sample()["responses"]["total"] == 3
         second.detach()
         assert acceptor.run is not None
-        assert acceptor.run.service.count is None
+        assert acceptor.run.service.counter is None
 
 
 def test_the_end_of_a_control_server_ends_what_it_records() -> None:

@@ -11,12 +11,8 @@ import threading
 from bisect import bisect_right
 from collections import Counter, deque
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from watching.messages import Histogram, Responses
-
-if TYPE_CHECKING:
-    from acceptor.service import Answer
 
 __all__ = ["BOUNDS", "ResponseCounts", "quantile"]
 
@@ -33,15 +29,16 @@ _MOST = 1_000_000
 
 
 class ResponseCounts:
-    """`count` is for the server's threads; all else for any thread.
+    """An `acceptor.service.Counter`: `ok` and `other` are for the server's threads; all else for any thread.
 
-    Of one server there is one, whoever watches: it is found in `Service.counts`.
+    Of one server there is one, whoever watches: it is found in `Service.counter`.
     """
 
     def __init__(self) -> None:
-        self._new: deque[Answer] = deque(maxlen=_MOST)
-        self.count = self._new.append
-        """Of one response: see `acceptor.service.Answer`."""
+        self._new: deque[float] = deque(maxlen=_MOST)
+        self._others: deque[tuple[float, int]] = deque(maxlen=_MOST)
+        self.ok = self._new.append
+        self.other = self._others.append
         self.viewers: set[object] = set()
         """Who wants to know. Theirs."""
         self._lock = threading.Lock()
@@ -80,10 +77,9 @@ class ResponseCounts:
     def _take_locked(self, now: float) -> None:
         # What comes meanwhile is left for the next look: a server may be faster than this. For each response there are
         # as few steps of Python as can be: all of this is done in the process that is watched.
-        take = self._new.popleft
-        answers = [take() for _ in range(len(self._new))]
-        others = [answer for answer in answers if isinstance(answer, tuple)]
-        seconds = [answer for answer in answers if not isinstance(answer, tuple)]
+        take, take_other = self._new.popleft, self._others.popleft
+        seconds = [take() for _ in range(len(self._new))]
+        others = [take_other() for _ in range(len(self._others))]
         if seconds:
             self._by_class["2xx"] += len(seconds)
         self._by_class.update(f"{status // 100}xx" for _, status in others)

@@ -97,12 +97,11 @@ class LocalSource:
         if run is not None:
             with _attaching:
                 service = run.service
-                if isinstance(service.counts, ResponseCounts):
-                    self._counts = service.counts
+                if isinstance(service.counter, ResponseCounts):  # somebody else counts already: together, then
+                    self._counts = service.counter
                 else:
-                    service.counts = self._counts
+                    service.counter = self._counts
                 self._counts.viewers.add(self)
-                service.count = self._counts.count
         return run
 
     def detach(self) -> None:
@@ -111,8 +110,8 @@ class LocalSource:
         run = self._steps.run
         with _attaching:
             self._counts.viewers.discard(self)
-            if run is not None and run.service.counts is self._counts and not self._counts.viewers:
-                run.service.count = None
+            if run is not None and run.service.counter is self._counts and not self._counts.viewers:
+                run.service.counter = None
 
     def look(self) -> None:
         """See that responses are counted, and take what has been."""
