@@ -27,6 +27,7 @@ from acceptor.cli.options import OPTIONS
 from taskmaster import SingleThreadedTaskmaster
 from tests.cli_programs import clean_environ, command, running
 from tests.clients import PATIENCE
+from watching import child
 from watching.asking import AskingError
 from watching.child import sleeper
 from watching.compare import _labels
@@ -205,6 +206,15 @@ def test_the_help_teaches_with_examples_that_name_what_there_is(name: str) -> No
 
 def test_names_on_the_page() -> None:
     assert _labels(["pool", "shop.models:Mine", "pool", "pool"]) == ["pool", "shop.models:Mine", "pool 2", "pool 3"]
+
+
+def test_a_folder_of_the_users_that_is_called_as_ours_is_in_nobodys_way(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "watching").mkdir()
+    (tmp_path / "watching" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert child._acceptor({"taskmaster": "single"}).handler is sleeper
 
 
 def test_the_handler_sleeps_as_asked() -> None:

@@ -72,9 +72,10 @@ def main() -> None:
 
 def _acceptor(options: dict[str, Any]) -> Acceptor:
     """CliError if something is wrong."""
-    ours = {"app": "watching.child:sleeper", "bind": ("127.0.0.1:0",)}
-    configuration = read_configuration(ours | options, {}, Path("/"))  # no pyproject.toml has a say
-    return make_acceptor(configuration, access_log=False, begin=_nothing, ready=_nothing, stopped=_nothing)
+    configuration = read_configuration({"bind": ("127.0.0.1:0",)} | options, {}, Path("/"))  # no pyproject.toml
+    # Not by its name: a folder of the user's may have that of this package.
+    return make_acceptor(configuration, access_log=False, begin=_nothing, ready=_nothing, stopped=_nothing,
+                         handler=None if "app" in options else sleeper)
 
 
 def _nothing() -> None:

@@ -34,11 +34,13 @@ _OF_THE_SERVER = ("starting", "ready", "stopping", "stopped")
 
 
 def make_acceptor(configuration: Configuration, *, access_log: bool, begin: Callable[[], object],
-                  ready: Callable[[], object], stopped: Callable[[], object]) -> Acceptor:
+                  ready: Callable[[], object], stopped: Callable[[], object], handler: Handler | None = None
+                  ) -> Acceptor:
     """Load everything that the configuration names, and put it together. Nothing is listened on.
 
     begin: called in each process that serves, before it does.
     ready, stopped: called as hooks of these names, before and after those of the user's.
+    handler: what answers, whatever the configuration has as its application.
 
     What is quick to check comes first; the application, which may take a while to import, last. CliError if something
     is wrong.
@@ -49,7 +51,7 @@ def make_acceptor(configuration: Configuration, *, access_log: bool, begin: Call
     directory = look_here_first(configuration["app-dir"], configuration.where("app-dir"))
     taskmaster = make_taskmaster(configuration, directory)
     hooks = _hooks(configuration, directory, taskmaster, Control(configuration), begin, ready, stopped)
-    handler = _handler(configuration, directory)
+    handler = handler or _handler(configuration, directory)
     try:
         return Acceptor(
             handler, taskmaster=taskmaster, bind=configuration["bind"], backlog=configuration["backlog"],
