@@ -11,7 +11,7 @@ time.monotonic, on Linux one for all processes (clock_gettime(2), CLOCK_MONOTONI
 
 It costs nothing as long as nobody records: the steps that a taskmaster takes are others meanwhile (`RecordedSteps`),
 and what happens within one is written by its connection, if that has a lane. While it records, a request costs some
-15 % of CPU more, so it is for a moment: 20 ms of a busy server are hundreds of requests.
+20 % of CPU more, so it is for a moment: 20 ms of a busy server are hundreds of requests.
 
 A state lasts until the next step of its lane. Where a thread waits for the GIL, or for a core, that is part of the
 state in which it does.
@@ -30,11 +30,12 @@ from acceptor.connection import Connection
 from acceptor.listen_socket import waited_in_kernel
 from acceptor.phases import Phase
 from acceptor.registry import Registry
+from taskmaster.base import ThreadState
 
 if TYPE_CHECKING:
     from acceptor.run import Run
 
-__all__ = ["LETTERS", "MOST_STEPS", "STATES", "Lane", "RecordedSteps", "Recording", "Step"]
+__all__ = ["LETTERS", "MOST_STEPS", "STATES", "WITHOUT", "Lane", "RecordedSteps", "Recording", "Step"]
 
 STATES = {
     "S": "starting",
@@ -74,6 +75,11 @@ LETTERS = {
     Phase.DETACHED: "H",
 }
 """The state of a thread that has a connection in this phase."""
+WITHOUT = {
+    ThreadState.STARTING: "S", ThreadState.ACCEPTING: "A", ThreadState.WAITING: "_", ThreadState.SERVING: "Q",
+    ThreadState.LEAVING: "X",
+}
+"""That of one without a connection, by what its taskmaster knows of it. (SERVING: it is about to have one.)"""
 
 Step: TypeAlias = tuple[float, str, int, Any]
 """(time.monotonic(), state from then on, number of the connection or 0, about: see `STATES`)."""

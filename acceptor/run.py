@@ -256,6 +256,12 @@ class Run:
         return {str(address): queue for address, queue in self._listener.queues()}
 
     @property
+    def kernel_queue(self) -> tuple[int, int] | None:
+        """The sums of these, over the addresses of which the system tells; None if it tells of none."""
+        queues = [queue for queue in self.kernel_queues.values() if queue is not None]
+        return (sum(waiting for waiting, _ in queues), sum(limit for _, limit in queues)) if queues else None
+
+    @property
     def connection_count(self) -> int:
         """Connections of this process, accepted and not yet closed."""
         return len(self._registry)

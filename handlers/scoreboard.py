@@ -18,15 +18,11 @@ from typing import Any, TypedDict
 from acceptor import Acceptor, Headers, Request
 from acceptor.connection import Connection
 from acceptor.phases import Phase
-from acceptor.recording import LETTERS
+from acceptor.recording import LETTERS, WITHOUT
 from acceptor.registry import AT_WORK
 from acceptor.violations import printable
 
 __all__ = ["ConnectionsNow", "ProcessNow", "Row", "StatusNow", "idle", "read"]
-
-_WITHOUT = {"starting": "S", "accepting": "A", "waiting": "_", "serving": "Q", "leaving": "X"}
-"""The letter of a thread without a connection, by the word of its state: `taskmaster.base.ThreadState`. (One that is
-serving is about to have one.)"""
 
 
 class Row(TypedDict):
@@ -103,14 +99,13 @@ def read(acceptor: Acceptor, *, queries: bool, clients: bool) -> StatusNow:
     if (reap := getattr(taskmaster, "reap", None)) is not None:
         reap(0)  # a thread that has ended is joined when the next one starts: it is not to be counted until then
     snapshot = taskmaster.snapshot()
-    queues = [queue for queue in run.kernel_queues.values() if queue is not None]
+    kernel, kernel_limit = run.kernel_queue or (None, None)
     return StatusNow(
         name=acceptor.name, model=type(taskmaster).__name__, process=os.getpid(),
         max_thread_count=taskmaster.max_thread_count, max_accept_count=taskmaster.max_accept_count,
         threads=_by_word(snapshot.threads),
         connections=ConnectionsNow(
-            open=acceptor.connection_count, kernel=sum(waiting for waiting, _ in queues) if queues else None,
-            kernel_limit=sum(limit for _, limit in queues) if queues else None, queued=snapshot.queued,
+            open=acceptor.connection_count, kernel=kernel, kernel_limit=kernel_limit, queued=snapshot.queued,
             parked=snapshot.parked, accepted=snapshot.accepted, served=snapshot.served,
             refused=snapshot.refused + acceptor.refused_count),
         violations={violation.name.lower(): count for violation, count in acceptor.violations.items()},
@@ -137,7 +132,7 @@ def _rows(states: Mapping[threading.Thread, Any], attended: list[tuple[Connectio
         if (connection := served.pop(thread.ident or 0, None)) is not None:
             rows.append(_row(thread.name, connection, now, queries, clients))
         else:
-            rows.append(Row(state=_WITHOUT[state.word], thread=thread.name, seconds=None, connection=None, request=None,
+            rows.append(Row(state=WITHOUT[state], thread=thread.name, seconds=None, connection=None, request=None,
                             client=None))
     if served:  # the taskmaster has no register of its threads; or these have begun since
         names = {thread.ident: thread.name for thread in threading.enumerate()}

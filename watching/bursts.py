@@ -1,4 +1,4 @@
-"""What a recording of some milliseconds tells in numbers: hand-offs for each response, and waits."""
+"""What a recording of some milliseconds tells in numbers: hand-offs for each request, and waits."""
 
 from __future__ import annotations
 

@@ -12,15 +12,12 @@ from collections.abc import Iterable, Mapping
 
 from acceptor.connection import Connection
 from acceptor.phases import Phase
-from acceptor.recording import LETTERS, Recording, Step
+from acceptor.recording import LETTERS, WITHOUT, Recording, Step
 from taskmaster.base import ThreadState
 from watching.messages import LaneNow, LaneSteps
 
 __all__ = ["Rows", "lanes_now", "lanes_of"]
 
-_LETTERS = {ThreadState.STARTING: "S", ThreadState.ACCEPTING: "A", ThreadState.WAITING: "_", ThreadState.SERVING: "Q",
-            ThreadState.LEAVING: "X"}
-"""Of a thread that has no connection. (SERVING: it is about to have one.)"""
 _KEPT = 60.0
 """Seconds for which the last rows are kept when they have no thread any more."""
 
@@ -73,7 +70,7 @@ def lanes_now(rows: Rows, threads: Mapping[threading.Thread, ThreadState],
         connection = of_thread.get(ident) if threads[thread] is not ThreadState.LEAVING else None
         request = None
         if connection is None:
-            state, number, since = _LETTERS[threads[thread]], 0, None
+            state, number, since = WITHOUT[threads[thread]], 0, None
         else:
             phase, since, number = connection.phase, connection.since, connection.number
             state = LETTERS[phase]
@@ -107,7 +104,7 @@ def lanes_of(recording: Recording, known: Mapping[threading.Thread, int],
     for thread, state in threads.items():
         own = steps.pop(thread, [])
         if not own or own[0][0] > recording.begun:
-            own.insert(0, (recording.begun, _LETTERS[state], 0, None))
+            own.insert(0, (recording.begun, WITHOUT[state], 0, None))
         found.append(LaneSteps(lane=known[thread], thread=thread.name, steps=_ended(thread, own)))
     ends: list[float] = []
     """Of those in each row behind, until when it is taken."""

@@ -11,12 +11,13 @@
     /metrics          for Prometheus
     /load             what clients of ours do, null where there are none; POST changes it
 
+?source=LABEL, with samples, steps and threads, asks for one source only.
+
 It is an acceptor with threads of its own, never those of the server that it watches: a status page that needs a free
 worker is gone when it is needed (Apache's mod_status). And a thread that holds an event stream would be one less.
 
-Who may see it: by default whoever is on this machine. An address of another kind than loopback or a UNIX socket needs a
-token, and so does nobody get in by a name that points here from elsewhere (DNS rebinding): without a token, Host must
-be a name of this machine. Nothing can be changed through it but the load of `taskmaster watch`.
+Who may see it (`watching.access`): by default whoever is on this machine; where others could reach it, who knows its
+token. Nothing can be changed through it but the load of `taskmaster watch`.
 """
 
 from __future__ import annotations
@@ -98,15 +99,16 @@ class _Threads(ThreadPerConnectionTaskmaster):
 class _Events:
     """The body of an event stream, which has its place until it is closed, also if it has never begun."""
 
-    def __init__(self, server: ControlServer) -> None:
-        self._server = server
+    def __init__(self, events: Callable[[], Iterator[bytes]], release: Callable[[], None]) -> None:
+        self._events = events
+        self._release = release
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._server.events()
+        return self._events()
 
     def close(self) -> None:
         """Called once, by whoever has sent it, or could not."""
-        self._server.release_stream()
+        self._release()
 
 
 class ControlServer:
@@ -203,11 +205,10 @@ class ControlServer:
         elif path == "/events":
             if not self._streams.acquire(blocking=False):
                 raise HTTPError(503, f"{_MOST_STREAMS} pages are open already", {"Retry-After": "10"})
-            response = Response(_Events(self), headers={"Content-Type": "text/event-stream"})
+            response = Response(_Events(self._events, self._streams.release),
+                                headers={"Content-Type": "text/event-stream"})
         elif path == "/snapshot.json":
-            response = Response(self._sample()[1], headers=_JSON) if which is None else _json(
-                {**self._sample()[0], "sources": [each for each in self._sample()[0]["sources"]
-                                                  if each["label"] == which]})
+            response = self._snapshot(which)
         elif path == "/steps.json":
             response = Response(steps_in_pieces(self._steps(_seconds(query, 0.02), which)), headers=_JSON)
         elif path == "/trace":
@@ -245,17 +246,19 @@ class ControlServer:
                 self._sampled, self._sampled_of = monotonic(), shown
             return self._samples, self._encoded
 
-    def events(self) -> Iterator[bytes]:
+    def _snapshot(self, which: str | None) -> Response:
+        sample, encoded = self._sample()
+        if which is None:
+            return Response(encoded, headers=_JSON)
+        return _json({**sample, "sources": [each for each in sample["sources"] if each["label"] == which]})
+
+    def _events(self) -> Iterator[bytes]:
         """Of a stream: until its client leaves, or the server stops."""
         yield b"retry: 1000\n\n"
         while True:
             yield b"event: sample\ndata: " + self._sample()[1] + b"\n\n"
             if self._stopping.wait(_EVERY):
                 return
-
-    def release_stream(self) -> None:
-        """One event stream is over."""
-        self._streams.release()
 
     def _steps(self, seconds: float, which: str | None = None) -> list[StepsSaid]:
         """Of all sources, or the one that is called so, in the same time: all but one by threads of their own."""

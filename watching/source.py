@@ -125,7 +125,7 @@ class LocalSource:
         if (reap := getattr(taskmaster, "reap", None)) is not None:
             reap(0)  # what has ended is joined when the next one starts: it is not to be shown as a thread until then
         snapshot = taskmaster.snapshot()
-        queues = [queue for queue in run.kernel_queues.values() if queue is not None] if run is not None else []
+        kernel, kernel_limit = (run.kernel_queue if run is not None else None) or (None, None)
         attended = run.attended() if run is not None else []
         with self._lock:
             now = monotonic()
@@ -137,8 +137,7 @@ class LocalSource:
             threads={state.word: count for state, count in snapshot.threads.items()},
             lanes=lanes,
             connections=ConnectionsNow(
-                open=self._open, kernel=sum(waiting for waiting, _ in queues) if queues else None,
-                kernel_limit=sum(limit for _, limit in queues) if queues else None,
+                open=self._open, kernel=kernel, kernel_limit=kernel_limit,
                 queued=snapshot.queued, parked=snapshot.parked, accepted=snapshot.accepted, served=snapshot.served,
                 refused=snapshot.refused + (run.refused_count if run is not None else 0)),
             responses=responses, histogram=histogram,
